@@ -1,0 +1,73 @@
+"""Error bars and tests in which the document, not the token, is the unit.
+
+Tokens of one document are not independent; resampling documents (Efron and Tibshirani 1993, chapter 8) respects that.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from sae.core.errors import InputError
+from sae.core.random import numpy_generator
+from sae.core.records import Interval
+
+
+def resampling_weights(n_documents: int, n_resamples: int, seed: int) -> Int[np.ndarray, "resample document"]:
+    """How often each document appears in each bootstrap resample."""
+    if n_documents < 2:
+        raise InputError(f"an interval needs at least two documents, got {n_documents}")
+    random = numpy_generator(seed, "bootstrap", n_documents)
+    return random.multinomial(n_documents, np.full(n_documents, 1 / n_documents), size=n_resamples)
+
+
+def percentile_interval(samples: Float[np.ndarray, "resample"], level: float = 0.95) -> Interval:
+    """The central `level` of the resampled statistics; those that are not finite do not count."""
+    finite = samples[np.isfinite(samples)]
+    if len(finite) == 0:
+        raise InputError("no resample gave a finite statistic")
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(low=float(low), high=float(high), level=level)
+
+
+def bootstrap_ratio(
+    numerators: Float[np.ndarray, "document"],
+    denominators: Float[np.ndarray, "document"],
+    seed: int,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of Σ numerators / Σ denominators over resampled documents."""
+    weights = resampling_weights(len(numerators), n_resamples, seed)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        samples = (weights @ numerators) / (weights @ denominators)
+    return percentile_interval(samples, level)
+
+
+def bootstrap_mean(
+    values: Float[np.ndarray, "document"], seed: int, n_resamples: int = 1000, level: float = 0.95
+) -> Interval:
+    """Interval of the mean over resampled documents."""
+    return bootstrap_ratio(values, np.ones_like(values), seed, n_resamples, level)
+
+
+def rank_p(effect: float, null: Float[np.ndarray, "n"]) -> float:
+    """(1 + #{|null| ≥ |effect|}) / (1 + n): the share of controls that do at least as much."""
+    return float((1 + (np.abs(null) >= abs(effect)).sum()) / (1 + len(null)))
+
+
+def sign_flip_p(differences: Float[np.ndarray, "document"], seed: int, n_flips: int = 2000) -> float:
+    """Two-sided permutation test that paired differences are symmetric about zero."""
+    signs = numpy_generator(seed, "sign flips", len(differences)).choice([-1.0, 1.0], (n_flips, len(differences)))
+    return rank_p(float(differences.mean()), (signs * differences).mean(1))
+
+
+def false_discovery(p_values: Sequence[float | None]) -> list[float | None]:
+    """Benjamini–Hochberg q values (1995) in the order given; None stays None."""
+    known = [(p, i) for i, p in enumerate(p_values) if p is not None]
+    q_values: list[float | None] = [None] * len(p_values)
+    smallest = 1.0
+    for rank, (p, i) in reversed(list(enumerate(sorted(known), 1))):
+        smallest = min(smallest, p * len(known) / rank)
+        q_values[i] = smallest
+    return q_values
