@@ -1,0 +1,1 @@
+"""The stages: read a configuration, open artifacts, call the library, publish an artifact."""

@@ -1,0 +1,201 @@
+"""Write-once artifact directories.
+
+1. An artifact is built under `<store>/.building/<hash>`, by one process at a time (a lock that dies with it).
+2. Its files are synced to disk and its `manifest.json`, with a checksum for every file, is written last.
+3. One rename moves it to `<store>/<kind>/<hash>`, where it never changes again.
+
+A directory without a valid manifest does not exist for any reader; what a killed run left in `.building` is
+there for the run that resumes.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from sae.core.errors import InputError, WorldError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published directory and its manifest."""
+
+    path: Path
+    manifest: dict[str, Any] = field(repr=False)
+
+    @property
+    def hash(self) -> str:
+        return self.manifest["hash"]
+
+    @property
+    def kind(self) -> str:
+        return self.manifest["kind"]
+
+    @property
+    def created(self) -> str:
+        return self.manifest["created"]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What the stage said of its result."""
+        return self.manifest["metrics"]
+
+
+def open_artifact(path: Path) -> Artifact:
+    """Opens a published artifact, checking its manifest and the size of every file.
+
+    Raises:
+        InputError: `path` is no artifact.
+        WorldError: the artifact is damaged, or of a newer format.
+    """
+    artifact = _read_manifest(path)
+    if artifact is None:
+        raise InputError(f"{path} is no artifact: it has no valid {MANIFEST}")
+    for name, entry in artifact.manifest["files"].items():
+        file = path / name
+        size = file.stat().st_size if file.is_file() else None
+        if size != entry["bytes"]:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise WorldError(f"{file} {found}, its manifest says {entry['bytes']}; delete {path} and run again")
+    return artifact
+
+
+def damaged_files(artifact: Artifact) -> list[str]:
+    """Names of files whose checksum differs from the manifest, or that are missing."""
+    entries = artifact.manifest["files"].items()
+    return [name for name, entry in entries if _checksum(artifact.path / name) != entry["sha256"]]
+
+
+def _read_manifest(path: Path) -> Artifact | None:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(manifest, dict) or not {"schema_version", "kind", "hash", "files"} <= manifest.keys():
+        return None
+    if manifest["schema_version"] > SCHEMA_VERSION:
+        version = manifest["schema_version"]
+        raise WorldError(f"{path} has format {version}; this version reads up to {SCHEMA_VERSION}: update sae")
+    return Artifact(path, manifest)
+
+
+def _checksum(file: Path) -> str | None:
+    if not file.is_file():
+        return None
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Building:
+    """An artifact in the making; whatever is in `path` when it is published belongs to it."""
+
+    path: Path
+    final: Path
+    started: float
+
+    def publish(self, manifest: dict[str, Any]) -> Artifact:
+        """Syncs every file, writes the manifest and renames the directory into place.
+
+        Args:
+            manifest: everything that the caller knows: kind, hash, inputs, parents, metrics …
+        """
+        files = {str(f.relative_to(self.path)): f for f in sorted(self.path.rglob("*")) if f.is_file()}
+        files.pop(MANIFEST, None)
+        for file in files.values():
+            _sync(file)
+        whole = {
+            "schema_version": SCHEMA_VERSION,
+            **manifest,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "wall_seconds": round(time.time() - self.started, 3),
+            "bytes": sum(file.stat().st_size for file in files.values()),
+            "files": {n: {"bytes": f.stat().st_size, "sha256": _checksum(f)} for n, f in files.items()},
+        }
+        (self.path / MANIFEST).write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        _sync(self.path / MANIFEST)
+        _sync(self.path)
+        self.final.parent.mkdir(parents=True, exist_ok=True)
+        if self.final.exists():  # without a valid manifest, or we would not be building: nobody reads it
+            shutil.rmtree(self.final)
+        self.path.rename(self.final)
+        _sync(self.final.parent)
+        return Artifact(self.final, whole)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Store:
+    """A folder of artifacts, by kind and hash."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises InputError where `root` cannot be made or written."""
+        self.root = root.absolute()
+        try:
+            (self.root / ".building").mkdir(parents=True, exist_ok=True)
+            probe = self.root / ".building" / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise InputError(f"cannot write to the store {self.root}: {error.strerror}; choose another with --store") from None
+
+    def path(self, kind: str, hash: str) -> Path:
+        """Where the artifact is, or will be."""
+        return self.root / kind / hash
+
+    def find(self, kind: str, hash: str) -> Artifact | None:
+        """The published artifact, if there is one.
+
+        Raises:
+            WorldError: it is there but damaged.
+        """
+        path = self.path(kind, hash)
+        return open_artifact(path) if _read_manifest(path) is not None else None
+
+    @contextmanager
+    def building(self, kind: str, hash: str) -> Iterator[Building]:
+        """A directory to build in, held by this process alone; it stays when the body fails, for a resume.
+
+        Raises:
+            WorldError: another process is building the same artifact.
+        """
+        path = self.root / ".building" / hash
+        with _lock(path.with_suffix(".lock")):
+            path.mkdir(exist_ok=True)
+            yield Building(path, self.path(kind, hash), time.time())
+
+
+@contextmanager
+def _lock(file: Path) -> Iterator[None]:
+    """An advisory lock that the kernel releases when its process dies."""
+    with file.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise WorldError(f"{file.stem} is being built by process {stream.read().strip() or '?'}; wait for it") from None
+        _say_who(stream)
+        yield
+        file.unlink(missing_ok=True)
+
+
+def _say_who(stream: IO[str]) -> None:
+    stream.truncate(0)
+    stream.write(str(os.getpid()))
+    stream.flush()
