@@ -39,8 +39,16 @@ class Inputs:
     seed: int
     sites: tuple[str, ...]
     """The harvested sites."""
+    max_tokens: int
+    """Tokens of text to read, special tokens included."""
+    device: str
+    """Where to compute; never changes what comes out beyond rounding."""
     parents: Mapping[str, Artifact]
     """Artifacts by the name of the stage that made them."""
+    members: tuple[Mapping[str, Artifact], ...]
+    """For the report: the artifacts of every member of a sweep, by stage; one member where nothing is swept."""
+    settings: Mapping[str, object]
+    """The resolved experiment as plain values, for showing."""
     model: Callable[[], "LoadedModel"]
     """Loads the model on first use."""
     texts: Callable[[], "Iterable[Text]"]
