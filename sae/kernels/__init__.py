@@ -1,0 +1,10 @@
+"""Sparse codes and the operations that make and read them.
+
+`reference` is the definition of correct; `sparse` is what everything uses: same names, same values and gradients,
+nothing of size tokens × latents kept.
+"""
+
+from sae.kernels.code import Code, DenseCode, FixedCode
+from sae.kernels.sparse import encode_topk, sparse_decode, topk
+
+__all__ = ["Code", "DenseCode", "FixedCode", "encode_topk", "sparse_decode", "topk"]
