@@ -1,0 +1,208 @@
+"""The command line: `sae COMMAND CONFIG [--section.key value …] [--store DIR] [--json]`.
+
+Exit status: 0 done; 1 the world failed; 2 the input is wrong; 130 interrupted. Each failure is one line on
+standard error; a traceback is always our defect.
+"""
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from sae.core.errors import InputError, WorldError, nearest
+
+STAGE_COMMANDS = ("harvest", "train", "evaluate", "catalogue", "probe", "steer", "validate", "report")
+COMMANDS = ("run", *STAGE_COMMANDS, "verify")
+FLAGS = ("--store", "--json", "--with-parents", "--help", "--version")
+
+
+@dataclass
+class Arguments:
+    """One command line, read."""
+
+    command: str = ""
+    positional: str = ""
+    overrides: list[tuple[str, str]] = field(default_factory=list)
+    store: str = ""
+    json: bool = False
+    with_parents: bool = False
+    help: bool = False
+    version: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command and exits with its status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status = _dispatch(parse(words))
+    except InputError as error:
+        status = _fail(2, str(error))
+    except WorldError as error:
+        status = _fail(1, f"{error}\nsae: finished artifacts are kept; to go on: sae {shlex.join(words)}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        reason = error.strerror or str(error)
+        status = _fail(1, f"{reason}{place}; finished artifacts are kept; to go on: sae {shlex.join(words)}")
+    except KeyboardInterrupt:
+        status = _fail(130, f"interrupted; what was finished is kept; to go on: sae {shlex.join(words)}")
+    sys.exit(status)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(status: int, text: str) -> int:
+    sys.stderr.write(f"\nsae: {text}\n" if sys.stderr.isatty() else f"sae: {text}\n")
+    return status
+
+
+def parse(words: Sequence[str]) -> Arguments:
+    """Reads a command line; whatever is no common flag is an override of a key of the file."""
+    arguments, rest = Arguments(), list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-") or word == "-":
+            _take_positional(arguments, word)
+            continue
+        name, equals, value = word.partition("=")
+        match name:
+            case "-h" | "--help":
+                arguments.help = True
+            case "--version":
+                arguments.version = True
+            case "--json":
+                arguments.json = True
+            case "--with-parents":
+                arguments.with_parents = True
+            case _:
+                _take_valued(arguments, name, value if equals else _next_value(name, rest))
+    return arguments
+
+
+def _next_value(name: str, rest: list[str]) -> str:
+    if not name.startswith("--") or len(name) == 2:
+        raise InputError(f"unknown flag {name}; flags are {', '.join(FLAGS)} and --section.key value")
+    if not rest or (rest[0].startswith("--") and len(rest[0]) > 2):
+        raise InputError(f"{name} needs a value{nearest(name, FLAGS)}")
+    return rest.pop(0)
+
+
+def _take_valued(arguments: Arguments, name: str, value: str) -> None:
+    if name == "--store":
+        arguments.store = value
+    else:
+        arguments.overrides.append((name[2:], value))
+
+
+def _take_positional(arguments: Arguments, word: str) -> None:
+    if not arguments.command:
+        if word not in COMMANDS:
+            raise InputError(f"unknown command {word!r}{nearest(word, COMMANDS)} Commands: {', '.join(COMMANDS)}")
+        arguments.command = word
+    elif not arguments.positional:
+        arguments.positional = word
+    else:
+        raise InputError(f"unexpected {word!r} after {arguments.positional!r}; overrides are written --section.key value")
+
+
+def _dispatch(arguments: Arguments) -> int:
+    from pipelines import help_text
+
+    if arguments.version:
+        from importlib.metadata import version
+
+        print(f"sae {version('sae')}")
+        return 0
+    if arguments.help or not arguments.command:
+        print(help_text.of(arguments.command))
+        return 0 if arguments.help else 2
+    if not arguments.positional:
+        what = "an artifact's folder" if arguments.command == "verify" else "a configuration: a YAML file or a shipped name"
+        raise InputError(f"sae {arguments.command} needs {what}; see sae {arguments.command} --help")
+    if arguments.command == "verify":
+        return _verify(arguments)
+    return _run(arguments)
+
+
+def _run(arguments: Arguments) -> int:
+    from pipelines.config import read_experiment
+    from pipelines.experiment import Run
+    from sae.core.artifact import Store
+
+    experiment = read_experiment(arguments.positional, arguments.overrides)
+    whole = arguments.command == "run"
+    stages = [s for s in STAGE_COMMANDS if experiment.section(s) is not None] if whole else [arguments.command]
+    if not stages:
+        raise InputError(f"{arguments.positional} has no stage; add a section: {', '.join(STAGE_COMMANDS)}")
+    store = Store(Path(arguments.store or os.environ.get("SAE_STORE") or "artifacts"))
+    run = Run(experiment, store)
+    outcomes = list(run.run(stages, with_parents=whole or arguments.with_parents))
+    result = _result_of_run(run, outcomes) if whole else _result_of_stage(outcomes)
+    if whole:
+        _show(run, outcomes, to_stderr=arguments.json)
+    if arguments.json:
+        print(json.dumps(result))
+    elif not whole:
+        print(result["path"])
+    return 0
+
+
+def _result_of_stage(outcomes: list[Any]) -> dict[str, Any]:
+    last = [outcome for outcome in outcomes if outcome.stage == outcomes[-1].stage]
+    result = {
+        "stage": last[0].stage,
+        "path": str(last[0].artifact.path),
+        "reused": all(outcome.reused for outcome in last),
+        "metrics": last[0].artifact.metrics,
+    }
+    return result if len(last) == 1 else {**result, "paths": [str(outcome.artifact.path) for outcome in last]}
+
+
+def _result_of_run(run: Any, outcomes: list[Any]) -> dict[str, Any]:
+    from pipelines.scorecard import headline
+
+    paths = {stage: [str(o.artifact.path) for o in outcomes if o.stage == stage] for stage in {o.stage: 0 for o in outcomes}}
+    return {
+        "stage": "run",
+        "path": str(outcomes[-1].artifact.path),
+        "reused": all(outcome.reused for outcome in outcomes),
+        "artifacts": {stage: found[0] for stage, found in paths.items()},
+        "scorecard": headline(run.artifacts(0)),
+        **({"paths": paths} if len(run.members) > 1 else {}),
+    }
+
+
+def _show(run: Any, outcomes: list[Any], to_stderr: bool) -> None:
+    from pipelines.scorecard import show
+
+    stream = sys.stderr if to_stderr else sys.stdout
+    show([run.artifacts(member) for member in range(len(run.members))], stream)
+    if all(outcome.reused for outcome in outcomes):
+        stream.write("Everything was there already: all stages reused.\n")
+    if outcomes[-1].stage == "report":
+        stream.write(f"Report: {outcomes[-1].artifact.path / 'report.html'}\n")
+
+
+def _verify(arguments: Arguments) -> int:
+    from sae.core.artifact import damaged_files, open_artifact
+
+    artifact = open_artifact(Path(arguments.positional))
+    damaged = damaged_files(artifact)
+    for name in damaged:
+        sys.stderr.write(f"sae: {artifact.path / name} is damaged: its checksum differs from the manifest\n")
+    if not damaged:
+        sys.stderr.write(f"sae: {artifact.kind} {artifact.hash}: {len(artifact.manifest['files'])} files are whole\n")
+    if arguments.json:
+        print(json.dumps({"stage": "verify", "path": str(artifact.path), "reused": False, "damaged": damaged}))
+    return 1 if damaged else 0

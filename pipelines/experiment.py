@@ -1,0 +1,260 @@
+"""Runs stages in the order of the flow, and never repeats equal work.
+
+1. A stage's hash covers its name and version, its section, what else it reads (by content) and its parents' hashes.
+2. An artifact with that hash is reused; otherwise the stage runs in `<store>/.building/<hash>` and is published.
+3. `train.sweep` makes one member per combination; every stage after `harvest` runs once for each member, and the
+   report once for all of them.
+"""
+
+import importlib
+import itertools
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipelines.config import Experiment, check, section_type
+from pipelines.progress import ConsoleProgress
+from pipelines.resources import Resources
+from pipelines.stage import Inputs
+from sae.core.artifact import Artifact, Store
+from sae.core.config import Strict, canonical_hash
+from sae.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's place in the flow and what it reads beside its own section."""
+
+    name: str
+    kind: str
+    parents: tuple[str, ...]
+    reads: tuple[str, ...]
+
+    @property
+    def module(self) -> ModuleType:
+        return importlib.import_module(f"pipelines.{self.name}")
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("harvest", "activations", (), ("model", "model_dtype", "site", "text")),
+        Stage("train", "dictionaries", ("harvest",), ()),
+        Stage("evaluate", "evaluations", ("harvest", "train"), ("seed", "model")),
+        Stage("catalogue", "catalogues", ("harvest", "train"), ("seed", "model")),
+        Stage("probe", "findings", ("harvest", "train"), ("seed", "model", "concepts")),
+        Stage("steer", "findings", ("harvest", "train", "probe"), ("seed", "model", "concepts")),
+        Stage("validate", "findings", ("harvest", "train", "catalogue", "probe"), ("seed", "model", "concepts")),
+        Stage("report", "reports", (), ()),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one stage of one member."""
+
+    stage: str
+    artifact: Artifact
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage of one member with its hash: known before anything runs."""
+
+    stage: Stage
+    config: Strict
+    hash: str
+    inputs: dict[str, Any]
+    parents: tuple[str, ...]
+
+
+class Run:
+    """One experiment in one store."""
+
+    def __init__(self, experiment: Experiment, store: Store) -> None:
+        self._store = store
+        self._resources = Resources(experiment)
+        self.members = tuple(sweep_members(experiment))
+        self._plans: list[dict[str, Planned]] = [{} for _ in self.members]
+
+    def run(self, names: Sequence[str], with_parents: bool) -> Iterator[Outcome]:
+        """Runs the named stages for every member, in the order of the flow.
+
+        Raises:
+            InputError: a parent is missing and `with_parents` is false.
+        """
+        wanted = [name for name in STAGES if name in names]
+        for name in wanted if not with_parents else self._with_ancestors(wanted):
+            members = range(1) if name in ("harvest", "report") else range(len(self.members))
+            for member in members:
+                yield self._one(member, STAGES[name])
+
+    def artifacts(self, member: int) -> dict[str, Artifact]:
+        """Everything of a member that is in the store, by stage."""
+        found = {name: self._find(self._plan(member, stage)) for name, stage in STAGES.items() if self._has(name)}
+        return {name: artifact for name, artifact in found.items() if artifact is not None}
+
+    def _has(self, name: str) -> bool:
+        return name != "report" and (name in ("harvest", "train") or self.members[0].section(name) is not None)
+
+    def _with_ancestors(self, names: Sequence[str]) -> list[str]:
+        needed = set(names)
+        for stage in reversed(STAGES.values()):
+            if stage.name in needed:
+                needed |= set(stage.parents)
+        return [name for name in STAGES if name in needed]
+
+    def _one(self, member: int, stage: Stage) -> Outcome:
+        planned = self._plan(member, stage)
+        found = self._find(planned)
+        label = stage.name if len(self.members) == 1 or stage.name in ("harvest", "report") else f"{stage.name} {member}"
+        if found is not None:
+            ConsoleProgress(label).say(f"reused {planned.hash}")
+            return Outcome(stage.name, found, reused=True)
+        parents = self._parents(member, stage)
+        with self._store.building(stage.kind, planned.hash) as building:
+            found = self._find(planned)
+            if found is not None:  # another process published it while we waited for the lock
+                return Outcome(stage.name, found, reused=True)
+            progress = ConsoleProgress(label)
+            metrics = stage.module.run(planned.config, self._inputs(member, parents), building.path, progress)
+            artifact = building.publish(self._manifest(planned, metrics))
+            progress.close(f"done  {planned.hash}")
+        return Outcome(stage.name, artifact, reused=False)
+
+    def _find(self, planned: Planned) -> Artifact | None:
+        return self._store.find(planned.stage.kind, planned.hash)
+
+    def _parents(self, member: int, stage: Stage) -> dict[str, Artifact]:
+        parents = {}
+        for name in stage.parents:
+            parent = self._find(self._plan(member, STAGES[name]))
+            if parent is None:
+                raise InputError(f"{stage.name} needs {name}, which is not in {self._store.root}: run it first, or add --with-parents")
+            parents[name] = parent
+        if stage.name == "report" and "train" not in self.artifacts(member):
+            raise InputError(f"report needs train, which is not in {self._store.root}: run it first, or add --with-parents")
+        return parents
+
+    def _plan(self, member: int, stage: Stage) -> Planned:
+        plans = self._plans[member]
+        if stage.name not in plans:
+            plans[stage.name] = self._planned(member, stage)
+        planned = plans[stage.name]
+        if stage.name == "report":  # its parents are whatever is there, so it is planned last and never kept
+            del plans[stage.name]
+        return planned
+
+    def _planned(self, member: int, stage: Stage) -> Planned:
+        experiment = self.members[member]
+        config = experiment.section(stage.name)
+        if config is None:
+            config = _default_section(stage.name)
+        parents = {name: self._plan(member, STAGES[name]).hash for name in stage.parents}
+        if stage.name == "report":
+            parents = {f"{i}.{n}": a.hash for i in range(len(self.members)) for n, a in self.artifacts(i).items()}
+        inputs = {
+            "stage": stage.name,
+            "version": stage.module.VERSION,
+            "section": config.hashed(),
+            "keys": {key: self._key(experiment, key) for key in stage.reads},
+            "parents": parents,
+        }
+        return Planned(stage, config, canonical_hash(inputs), inputs, tuple(parents.values()))
+
+    def _key(self, experiment: Experiment, key: str) -> Any:
+        match key:
+            case "model":
+                return self._resources.model_fingerprint
+            case "text":
+                return {"content": self._resources.text_fingerprint, **experiment.text.model_dump(exclude={"source", "seed"})}
+            case "concepts":
+                return self._resources.concepts_fingerprint
+            case "site":
+                return experiment.sites
+            case _:
+                return getattr(experiment, key)
+
+    def _inputs(self, member: int, parents: Mapping[str, Artifact]) -> Inputs:
+        experiment = self.members[member]
+        return Inputs(
+            seed=experiment.seed,
+            sites=experiment.sites,
+            max_tokens=experiment.text.max_tokens,
+            device=self._resources.device,
+            parents=parents,
+            members=tuple(self.artifacts(i) for i in range(len(self.members))),
+            settings=experiment.model_dump(mode="json", by_alias=True, exclude_none=True),
+            model=self._resources.model,
+            texts=self._resources.texts,
+            concepts=self._resources.concepts,
+        )
+
+    def _manifest(self, planned: Planned, metrics: dict[str, Any]) -> dict[str, Any]:
+        import torch
+
+        return {
+            "kind": planned.stage.kind,
+            "hash": planned.hash,
+            "inputs": planned.inputs,
+            "parents": planned.inputs["parents"],
+            "metrics": metrics,
+            "seed": self.members[0].seed,
+            "device": self._resources.device,
+            "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+            "versions": library_versions(),
+            "code_revision": code_revision(),
+        }
+
+
+def sweep_members(experiment: Experiment) -> Iterator[Experiment]:
+    """One experiment per combination of `train.sweep`, in the order of its lists, each as if written alone."""
+    train = experiment.train
+    sweep = dict(train.sweep) if train is not None else {}
+    raw = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for values in itertools.product(*sweep.values()):
+        section = {**raw.get("train", {}), "sweep": {}, **dict(zip(sweep, values, strict=True))}
+        if train is None:
+            yield experiment
+            return
+        section["seed"] = section.get("seed", experiment.seed)
+        section["data_seed"] = section.get("data_seed", train.seed if train.seed is not None else experiment.seed)
+        if len(experiment.sites) > 1 and "site" not in section:
+            raise InputError(f"train.site must name one of the harvested sites: {', '.join(experiment.sites)}")
+        if section.get("site", experiment.sites[0]) not in experiment.sites:
+            raise InputError(f"train.site {section['site']!r} is not harvested; the sites are {', '.join(experiment.sites)}")
+        section["site"] = section.get("site", experiment.sites[0])
+        yield check({**raw, "train": section}, "train.sweep" if sweep else "the experiment")
+
+
+def _default_section(stage: str) -> Strict:
+    field = Experiment.model_fields["validate_" if stage == "validate" else stage]
+    section = section_type(field.annotation)
+    assert section is not None
+    return section()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what results depend on."""
+    names = ("sae", "torch", "transformers", "tokenizers", "numpy", "scikit-learn", "h5py", "safetensors")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def code_revision() -> str | None:
+    """The commit of the checkout that runs, `+` if it has changes; None where it is installed."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    git: Callable[..., str] = lambda *words: subprocess.run(  # noqa: E731
+        ["git", "-C", str(root), *words], capture_output=True, text=True, check=False, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    ).stdout.strip()
+    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "") or None
