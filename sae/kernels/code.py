@@ -7,7 +7,7 @@ nothing grows with the number of latents. The union is closed: consumers `match`
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 
@@ -28,6 +28,10 @@ class DenseCode:
     def l0(self) -> Int64[Tensor, "*token"]:
         """How many latents are active at each token."""
         return (self.values > 0).sum(-1)
+
+    def fired(self) -> Bool[Tensor, "d_sae"]:
+        """Which latents are active at any token."""
+        return (self.values > 0).flatten(0, -2).any(0)
 
     def detach(self) -> "DenseCode":
         """The same values without their gradient."""
@@ -54,6 +58,11 @@ class FixedCode:
     def l0(self) -> Int64[Tensor, "*token"]:
         """How many latents are active at each token."""
         return (self.values > 0).sum(-1)
+
+    def fired(self) -> Bool[Tensor, "d_sae"]:
+        """Which latents are active at any token."""
+        values = self.values.detach().flatten()
+        return values.new_zeros(self.d_sae).index_add_(0, self.indices.flatten(), (values > 0).to(values.dtype)) > 0
 
     def detach(self) -> "FixedCode":
         """The same values without their gradient."""

@@ -111,4 +111,6 @@ def test_dense_code_decodes_like_the_fixed_one():
     dense = DenseCode(code.dense())
     torch.testing.assert_close(sparse.sparse_decode(dense, W_dec), sparse.sparse_decode(code, W_dec))
     assert torch.equal(dense.l0(), code.l0())
+    assert torch.equal(dense.fired(), code.fired())
+    assert torch.equal(code.fired(), (code.dense() > 0).any(0))
     assert isinstance(code.detach(), FixedCode)

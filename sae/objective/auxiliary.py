@@ -1,0 +1,69 @@
+"""AuxK: dead latents learn by predicting what the others left unexplained.
+
+    e = x − y        ê = Σ over the k_aux largest dead pre-activations of ReLU(h_f) W_dec[f]
+    L = Σ‖e − ê‖² / Σ‖e − ē‖²        (not a number → 0)
+
+Gao et al. 2024, arXiv:2406.04093, appendix A.2; coefficient 1/32 as there. The residual e is a target: no gradient
+flows into it, nor through the centring of the input. ê has no bias, and the gradient reaches both the decoder and
+the encoder of the dead latents.
+"""
+
+from typing import Annotated, Literal, assert_never
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor
+
+from sae import kernels
+from sae.core.config import Strict
+from sae.dictionary import Dictionary
+
+
+class NoAuxiliary(Strict):
+    """No auxiliary term: its loss is zero."""
+
+    kind: Literal["none"] = "none"
+
+
+class AuxK(Strict):
+    """Dead latents predict the residual."""
+
+    kind: Literal["auxk"] = "auxk"
+    coefficient: float = Field(1 / 32, gt=0)
+    """Weight beside the reconstruction error, both relative to a variance (Gao et al. 2024: 1/32)."""
+    k: int = Field(ge=1)
+    """Dead latents used for each token (Gao et al. 2024: a power of two near d_in / 2)."""
+
+
+Auxiliary = Annotated[NoAuxiliary | AuxK, Field(discriminator="kind")]
+
+
+def auxiliary_loss(
+    auxiliary: NoAuxiliary | AuxK,
+    dictionary: Dictionary,
+    x: Float[Tensor, "token d_in"],
+    residual: Float[Tensor, "token d_out"],
+    dead: Bool[Tensor, "d_sae"],
+) -> Float[Tensor, ""]:
+    """The weighted auxiliary term; zero where no latent is dead."""
+    match auxiliary:
+        case NoAuxiliary():
+            return x.new_zeros(())
+        case AuxK(coefficient=coefficient, k=k):
+            latents = dead.nonzero().flatten()
+            if not len(latents):
+                return x.new_zeros(())
+            return coefficient * _unexplained(dictionary, x, residual.detach(), latents, k)
+        case _:
+            assert_never(auxiliary)
+
+
+def _unexplained(dictionary: Dictionary, x: Tensor, residual: Tensor, latents: Tensor, k: int) -> Tensor:
+    """The share of the residual's variance that the dead latents leave unexplained."""
+    rows = dictionary.encoder_rows.index_select(0, latents)
+    bias = dictionary.b_enc.index_select(0, latents)
+    code = kernels.encode_topk(dictionary.centred(x).detach(), rows, bias, min(k, len(latents)))
+    predicted = kernels.sparse_decode(code, dictionary.W_dec.index_select(0, latents))
+    variance = (residual - residual.mean(0)).square().sum()
+    return torch.nan_to_num((residual - predicted).square().sum() / variance, nan=0.0, posinf=0.0)

@@ -1,0 +1,81 @@
+"""The training loop as an iterator: it yields after every step, and whoever iterates logs, saves and stops."""
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sae.training import dead
+from sae.training.config import TrainConfig
+from sae.training.state import State
+from sae.training.step import Recipe, Stepped, step
+
+
+class Batches(Protocol):
+    """Activations by step: the same step gives the same batch, in any order, in any process."""
+
+    def batch(self, step: int) -> Float[Tensor, "token d"]: ...
+
+
+class Progress(NamedTuple):
+    """Where a run is."""
+
+    step: int
+    """Steps done."""
+    n_tokens: int
+    metrics: dict[str, float]
+    """Of the batch just seen; empty but at every `log_every_steps`-th and the last step."""
+
+
+def loop(state: State, batches: Batches, config: TrainConfig) -> Iterator[Progress]:
+    """Trains from where `state` is to the end, in place; stop iterating to stop early.
+
+    Raises:
+        WorldError: the loss is not finite; names the step.
+    """
+    recipe = recipe_of(state, config)
+    clock = _Clock(state.n_tokens)
+    while state.step < config.n_steps:
+        done = step(state, batches.batch(state.step), recipe)
+        logged = state.step % config.log_every_steps == 0 or state.step == config.n_steps
+        metrics = _metrics(state, done, recipe) | clock.rate(state.n_tokens) if logged else {}
+        yield Progress(state.step, state.n_tokens, metrics)
+
+
+def recipe_of(state: State, config: TrainConfig) -> Recipe:
+    """Objective, schedule and limits of a run."""
+    d = state.dictionary.d_in
+    after = dead.window(config.dead_after_tokens, config.tokens, config.batch)
+    return Recipe(config.objective(d), config.schedule(d), after, config.clip)
+
+
+def _metrics(state: State, done: Stepped, recipe: Recipe) -> dict[str, float]:
+    x, loss = done.x, done.loss
+    variance = (x - x.mean(0)).square().mean()
+    window = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
+    return {
+        "n_tokens": state.n_tokens,
+        "loss": float(loss.total.detach()),
+        "fvu": float(loss.reconstruction.detach() / variance),
+        "l0": float(loss.code.l0().double().mean()),
+        "auxk": float(loss.auxiliary.detach()),
+        "dead_window_fraction": float(window.double().mean()),
+        "learning_rate": recipe.schedule.rate(state.step - 1),
+        "gradient_norm": float(done.gradient_norm),
+        "decoder_bias_norm": float(state.dictionary.b_dec.detach().norm()),
+    }
+
+
+class _Clock:
+    """Tokens a second since it was last asked."""
+
+    def __init__(self, n_tokens: int) -> None:
+        self._seen, self._time = n_tokens, time.perf_counter()
+
+    def rate(self, n_tokens: int) -> dict[str, float]:
+        now = time.perf_counter()
+        rate = (n_tokens - self._seen) / max(now - self._time, 1e-9)
+        self._seen, self._time = n_tokens, now
+        return {"tokens_per_second": rate}
