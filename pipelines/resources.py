@@ -11,7 +11,7 @@ from pipelines.config import EMBEDDED, Experiment, TextConfig
 from sae import microworld
 from sae.core.errors import InputError
 from sae.core.records import LabelledText, read_labelled_texts
-from sae.lm.load import LoadedModel, load_model, model_fingerprint
+from sae.lm.load import LoadedModel, fingerprint, load_model
 from sae.lm.tokens import Text
 
 N_CONCEPT_TEXTS = 400
@@ -34,7 +34,7 @@ class Resources:
     @functools.cached_property
     def model_fingerprint(self) -> str:
         """Of the weights, configuration and tokenizer, never of the path."""
-        return model_fingerprint(self.model_reference)
+        return fingerprint(self.model_reference)
 
     @functools.cached_property
     def text_fingerprint(self) -> str:
