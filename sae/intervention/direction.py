@@ -1,0 +1,85 @@
+"""A direction at a site, and what one unit of strength along it is.
+
+strength s along a direction is the displacement s · length · v/‖v‖, where `length` is what `units` names: one unit of
+the model, a standard deviation of the activations' projection, or their mean norm.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae.core.errors import InputError, WorldError
+from sae.lm.site import parse_site
+
+Units = Literal["model", "std", "norm"]
+_WEIGHTS, _RECORD = "direction.safetensors", "direction.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A direction in the activations of one site."""
+
+    vector: Float[Tensor, "d"]
+    """Any length but zero."""
+    site: str
+    units: Units
+    """What `length` measures: "model", "std" of the projections or mean "norm" of the activations."""
+    origin: str
+    """In words, where it comes from: "difference of means of sentiment", "latent 17"."""
+    length: float = 1.0
+    """Model units in one unit of strength."""
+
+    def __post_init__(self) -> None:
+        parse_site(self.site)
+        if self.units not in get_args(Units):
+            raise InputError(f"no units {self.units!r} for a direction; there are {', '.join(get_args(Units))}")
+        if not (torch.isfinite(self.vector).all() and self.vector.norm() > 0 and 0 < self.length < float("inf")):
+            raise InputError(f"the direction of {self.origin} is zero or not finite")
+
+    @property
+    def unit(self) -> Float[Tensor, "d"]:
+        """The vector at length 1."""
+        return self.vector / self.vector.norm()
+
+    def step(self, strength: float) -> Float[Tensor, "d"]:
+        """The displacement, in the model's units, of this strength."""
+        return self.unit * (strength * self.length)
+
+    def __str__(self) -> str:
+        return f"{self.origin} at {self.site}, one unit being {self.length:.4g} ({self.units})"
+
+    def save(self, folder: Path | str) -> None:
+        """Writes `direction.safetensors` and `direction.json` into a folder."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"vector": self.vector.detach().cpu().contiguous().clone()}, folder / _WEIGHTS)
+        record = {"site": self.site, "units": self.units, "origin": self.origin, "length": self.length}
+        (folder / _RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load_direction(folder: Path | str) -> Direction:
+    """Reads what `Direction.save` wrote.
+
+    Raises:
+        InputError: the folder holds no direction.
+        WorldError: its files are damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    if not (folder / _RECORD).is_file() or not (folder / _WEIGHTS).is_file():
+        raise InputError(f"no direction in {folder}; it needs {_RECORD} and {_WEIGHTS}")
+    try:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        vector = load_file(folder / _WEIGHTS)["vector"]
+        return Direction(vector, record["site"], record["units"], record["origin"], float(record["length"]))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, SafetensorError) as error:
+        raise WorldError(f"the direction in {folder} is damaged: {error}") from None
