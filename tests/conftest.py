@@ -1,0 +1,18 @@
+"""What all tests share: hypothesis without a clock (machines are noisy), and the data beside the checkout."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("steady", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("steady")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of models and data beside the checkout; tests that need it skip where it is absent."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared (a small real model and real text), which is not beside this checkout")
+    return folder

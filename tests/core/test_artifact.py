@@ -1,0 +1,95 @@
+"""Artifacts are written once, by one process, and a reader never sees half of one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sae.core.artifact import MANIFEST, Store, damaged_files, open_artifact
+from sae.core.errors import InputError, WorldError
+
+HASH = "0123456789abcdef"
+
+
+def publish(store: Store, text: str = "hello") -> Path:
+    with store.building("things", HASH) as building:
+        (building.path / "inner").mkdir(exist_ok=True)
+        (building.path / "inner" / "file.txt").write_text(text)
+        return building.publish({"kind": "things", "hash": HASH, "metrics": {"n": 1}}).path
+
+
+def test_published_artifact_is_found_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    path = publish(store)
+    found = store.find("things", HASH)
+    assert found is not None
+    assert found.path == path
+    assert found.metrics == {"n": 1}
+    assert list(found.manifest["files"]) == ["inner/file.txt"]
+    assert damaged_files(found) == []
+
+
+def test_unfinished_work_is_invisible_and_stays_for_the_resume(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt), store.building("things", HASH) as building:
+        (building.path / "half").write_text("half")
+        raise KeyboardInterrupt
+    assert store.find("things", HASH) is None
+    with store.building("things", HASH) as building:
+        assert (building.path / "half").read_text() == "half"
+
+
+def test_a_folder_without_manifest_is_replaced(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.path("things", HASH).mkdir(parents=True)
+    (store.path("things", HASH) / "stale").touch()
+    assert store.find("things", HASH) is None
+    assert not (publish(store) / "stale").exists()
+
+
+def test_the_second_builder_is_told_who_holds_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    code = f"""
+import sys; from pathlib import Path; from sae.core.artifact import Store
+with Store(Path({str(tmp_path)!r})).building("things", {HASH!r}):
+    print("held", flush=True); sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(WorldError, match=f"process {holder.pid}"), store.building("things", HASH):
+            pass
+        holder.kill()
+        holder.wait()
+    assert publish(store).is_dir(), "the lock of a dead process is taken over"
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    path = publish(Store(tmp_path))
+    (path / "inner" / "file.txt").write_text("hullo")
+    assert damaged_files(open_artifact(path)) == ["inner/file.txt"]
+    (path / "inner" / "file.txt").write_text("short")
+    (path / "inner" / "file.txt").write_text("shorter")
+    with pytest.raises(WorldError, match=r"file\.txt has 7 bytes, its manifest says 5"):
+        open_artifact(path)
+    (path / "inner" / "file.txt").unlink()
+    with pytest.raises(WorldError, match="is missing"):
+        open_artifact(path)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    path = publish(Store(tmp_path))
+    manifest = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps({**manifest, "schema_version": 99}))
+    with pytest.raises(WorldError, match="has format 99"):
+        open_artifact(path)
+
+
+def test_what_is_no_artifact_or_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no artifact"):
+        open_artifact(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write to the store"):
+        Store(tmp_path / "file" / "store")
