@@ -1,0 +1,133 @@
+"""Shuffled batches of rows, each computed from its step alone, and how well they are mixed.
+
+The order is `sae.activations.order`. Only the buffer that a batch lies in is read, and the next one ahead of time
+in a background thread, so memory holds two buffers of `buffer_rows` rows in their stored dtype.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int
+from scipy.special import gammaln
+from torch import Tensor
+
+from sae.activations.order import RowOrder
+from sae.activations.reader import Activations
+from sae.core.errors import InputError
+from sae.core.splits import Split
+
+BUFFER_ROWS = 1 << 19
+SLICE_ROWS = 32
+
+
+class _Loaded(NamedTuple):
+    x: Float[Tensor, "row d"]
+    permutation: Int[Tensor, "row"]
+
+
+class _Part(NamedTuple):
+    epoch: int
+    buffer: int
+    start: int
+    stop: int
+
+
+class ShuffledBatches:
+    """Batches of a split's rows in shuffled order: every row exactly once an epoch, epochs without a gap."""
+
+    def __init__(
+        self,
+        activations: Activations,
+        site: str,
+        split: Split = "train",
+        batch: int = 4096,
+        seed: int = 0,
+        buffer_rows: int = BUFFER_ROWS,
+        slice_rows: int = SLICE_ROWS,
+    ) -> None:
+        """Raises InputError where the split has no rows or the site is not there."""
+        if batch < 1:
+            raise InputError(f"a batch of {batch} rows; it takes at least 1")
+        if activations.n_rows(split) == 0:
+            raise InputError(f"{activations.folder} has no rows in its {split} split")
+        self.n_rows = activations.n_rows(split)
+        self.n_per_batch = batch
+        self.d = activations.d(site)
+        self._activations, self._site, self._split = activations, site, split
+        self._order = RowOrder(self.n_rows, seed, buffer_rows, slice_rows)
+        self._buffers: dict[tuple[int, int], Future[_Loaded]] = {}
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shuffled-rows")
+
+    def batch(self, step: int) -> Float32[Tensor, "batch d"]:
+        """The rows of step `step`, the same whatever was asked for before."""
+        rows = []
+        for part in self._parts(step):
+            x, permutation = self._loaded(part.epoch, part.buffer)
+            rows.append(x[permutation[part.start : part.stop]].float())
+        return torch.cat(rows) if len(rows) > 1 else rows[0]
+
+    def row_numbers(self, step: int) -> Int[np.ndarray, "batch"]:
+        """The numbers within the split of the rows in `batch(step)`."""
+        return np.concatenate([self._order.buffer(p.epoch, p.buffer).rows[p.start : p.stop] for p in self._parts(step)])
+
+    def documents(self, step: int) -> Int[np.ndarray, "batch"]:
+        """The documents of the rows in `batch(step)`."""
+        return self.all_documents[self.row_numbers(step)]
+
+    @property
+    def all_documents(self) -> Int[np.ndarray, "row"]:
+        """The document of every row of the split."""
+        return self._activations.documents(self._split)
+
+    def _parts(self, step: int) -> Iterator[_Part]:
+        """The pieces of buffers that make up a batch."""
+        position, end = step * self.n_per_batch, (step + 1) * self.n_per_batch
+        while position < end:
+            epoch, buffer, offset = self._order.place(position)
+            stop = min(self._order.n_in(epoch, buffer), offset + end - position)
+            yield _Part(epoch, buffer, offset, stop)
+            position += stop - offset
+
+    def _loaded(self, epoch: int, buffer: int) -> _Loaded:
+        """A buffer; all others but the next one are dropped, and the next one is read ahead."""
+        here, following = (epoch, buffer), self._order.after(epoch, buffer)
+        self._buffers = {key: f for key, f in self._buffers.items() if key in (here, following)}
+        for key in (here, following):
+            if key not in self._buffers:
+                self._buffers[key] = self._reader.submit(self._load, *key)
+        return self._buffers[here].result()
+
+    def _load(self, epoch: int, buffer: int) -> _Loaded:
+        runs, permutation = self._order.buffer(epoch, buffer)
+        x = self._activations.stored_rows(self._split, self._site, runs)
+        return _Loaded(x, torch.from_numpy(permutation))
+
+    def close(self) -> None:
+        """Ends the reading thread and drops the buffers."""
+        self._reader.shutdown(cancel_futures=True)
+        self._buffers = {}
+
+
+def shuffle_quality(batches: ShuffledBatches, n_batches: int = 32) -> float:
+    """Distinct documents per batch over what uniform sampling without replacement gives; 1 is perfect.
+
+    Args:
+        batches: the batches to judge.
+        n_batches: how many, evenly spread over the first epoch.
+    """
+    per_epoch = max(1, batches.n_rows // batches.n_per_batch)
+    steps = np.unique(np.arange(n_batches) * per_epoch // n_batches)
+    distinct = np.mean([len(np.unique(batches.documents(int(step)))) for step in steps])
+    return float(distinct / expected_distinct(batches.all_documents, min(batches.n_per_batch, batches.n_rows)))
+
+
+def expected_distinct(documents: Int[np.ndarray, "row"], n: int) -> float:
+    """Distinct documents among `n` rows drawn uniformly without replacement: Σ 1 − C(N − N_d, n) / C(N, n)."""
+    total = len(documents)
+    sizes = np.unique(documents, return_counts=True)[1]
+    left = np.maximum(total - sizes - n, 0)
+    log_missing = gammaln(total - sizes + 1) - gammaln(left + 1) - gammaln(total + 1) + gammaln(total - n + 1)
+    return float((1 - np.where(sizes > total - n, 0, np.exp(log_missing))).sum())

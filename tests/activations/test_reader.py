@@ -1,0 +1,147 @@
+"""What was written is read back, in any order; a damaged folder is never read."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from sae.activations.config import Encoding
+from sae.activations.contents import FILE
+from sae.activations.encoding import rows_of, words
+from sae.activations.reader import Activations
+from sae.core.errors import InputError, WorldError
+
+SITES = {"blocks.0.resid_post": 4, "blocks.1.resid_post": 6}
+
+
+@pytest.fixture(scope="module")
+def activations(tmp_path_factory: pytest.TempPathFactory, write_rows: Callable[..., None]) -> Activations:
+    folder = tmp_path_factory.mktemp("rows")
+    write_rows(folder, n_documents=400, length=10, sites=SITES, encoding="float32", shard_rows=1500)
+    return Activations(folder)
+
+
+def test_rows_point_into_the_token_stream(activations: Activations) -> None:
+    assert activations.n_rows("train") == 3600
+    assert len(list(activations.folder.glob("train-*.h5"))) == 3
+    for number, site in enumerate(SITES):
+        x = activations.rows("train", site)
+        assert torch.equal(x[:, 0] - 100 * number, torch.from_numpy(activations.documents("train")).float())
+        assert torch.equal(x[:, 1] - 100 * number, torch.from_numpy(activations.positions("train")).float())
+    ids = activations.token_ids("train")
+    assert np.array_equal(ids, activations.documents("train") + activations.positions("train"))
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (1023, 1025), (1499, 1501), (1400, 3600), (3599, 9999), (5, 5)])
+def test_any_range_equals_the_slice_of_the_whole(activations: Activations, start: int, stop: int) -> None:
+    site = "blocks.1.resid_post"
+    assert torch.equal(activations.rows("train", site, start, stop), activations.rows("train", site)[start:stop])
+
+
+def test_blocks_are_the_split(activations: Activations) -> None:
+    blocks = list(activations.blocks("train", "blocks.0.resid_post", 777))
+    assert torch.equal(torch.cat([b.x for b in blocks]), activations.rows("train", "blocks.0.resid_post"))
+    assert np.array_equal(np.concatenate([b.documents for b in blocks]), activations.documents("train"))
+
+
+def test_documents_of_the_splits_are_the_stream(activations: Activations) -> None:
+    documents = [d for split in ("train", "validation", "test") for d in activations.tokens.documents(split)]
+    assert [d.index for d in documents] == list(range(400))
+    assert np.array_equal(np.concatenate([d.ids for d in documents]), activations.tokens.ids)
+    one = activations.tokens.document(7)
+    assert np.array_equal(one.ids, documents[7].ids)
+    assert one.split == "train"
+
+
+def test_the_moments_are_those_of_the_train_rows(activations: Activations) -> None:
+    x = activations.rows("train", "blocks.0.resid_post").double()
+    moments = activations.moments("blocks.0.resid_post")
+    assert moments.count == len(x)
+    torch.testing.assert_close(moments.mean, x.mean(0))
+    torch.testing.assert_close(moments.variance, x.var(0, correction=0))
+    scaled = x * moments.scale
+    assert float(scaled.square().sum(1).mean()) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("encoding", ["float32", "float16", "bfloat16"])
+def test_every_dtype_round_trips(tmp_path: Path, write_rows: Callable[..., None], encoding: Encoding) -> None:
+    write_rows(tmp_path, n_documents=40, length=8, sites={"embed": 3}, encoding=encoding, shard_rows=1000)
+    x = Activations(tmp_path).rows("train", "embed")
+    assert x[:, 1].tolist() == list(range(8)) * 36
+    with h5py.File(tmp_path / "train-00000.h5") as file:
+        assert file["activations/embed"].attrs["dtype"] == encoding
+
+
+def test_bfloat16_words_are_the_numbers() -> None:
+    x = torch.randn(50, 7).bfloat16()
+    assert words(x).dtype == np.uint16
+    assert torch.equal(rows_of(words(x), "bfloat16"), x)
+
+
+def test_an_unknown_site_names_the_nearest(activations: Activations) -> None:
+    with pytest.raises(InputError, match="did you mean"):
+        activations.d("blocks.1.resid_pst")
+
+
+def test_a_folder_without_activations_is_wrong_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no activations"):
+        Activations(tmp_path)
+
+
+def _cut(folder: Path) -> None:
+    shard = folder / "train-00000.h5"
+    shard.write_bytes(shard.read_bytes()[:-100])
+
+
+def _remove(folder: Path) -> None:
+    (folder / "train-00000.h5").unlink()
+
+
+def _other_width(folder: Path) -> None:
+    with h5py.File(folder / "train-00000.h5", "r+") as file:
+        del file["activations/embed"]
+        file["activations/embed"] = np.zeros((288, 5), "<f4")
+
+
+def _other_dtype(folder: Path) -> None:
+    with h5py.File(folder / "train-00000.h5", "r+") as file:
+        del file["activations/embed"]
+        file["activations/embed"] = np.zeros((288, 3), "<f8")
+
+
+def _fewer_rows(folder: Path) -> None:
+    with h5py.File(folder / "train-00000.h5", "r+") as file:
+        file["document"].resize(100, axis=0)
+
+
+def _newer(folder: Path) -> None:
+    contents = json.loads((folder / FILE).read_text())
+    (folder / FILE).write_text(json.dumps(contents | {"format": 2}))
+
+
+def _cut_tokens(folder: Path) -> None:
+    tokens = folder / "tokens.h5"
+    tokens.write_bytes(tokens.read_bytes()[: tokens.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (_cut, "train-00000.h5"),
+        (_remove, "train-00000.h5"),
+        (_other_width, "train-00000.h5"),
+        (_other_dtype, "train-00000.h5"),
+        (_fewer_rows, "train-00000.h5"),
+        (_newer, "format 2"),
+        (_cut_tokens, "tokens.h5"),
+    ],
+)
+def test_damage_is_found_on_opening(tmp_path: Path, write_rows: Callable[..., None], damage, named: str) -> None:
+    write_rows(tmp_path, n_documents=40, length=8, sites={"embed": 3}, encoding="float32", shard_rows=1000)
+    damage(tmp_path)
+    with pytest.raises(WorldError, match=named):
+        Activations(tmp_path)

@@ -1,0 +1,122 @@
+"""Every epoch visits each row once, any step is the same whatever was asked before, and batches are well mixed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sae.activations.order import RowOrder
+from sae.activations.reader import Activations
+from sae.activations.shuffle import ShuffledBatches, expected_distinct, shuffle_quality
+from sae.core.errors import InputError
+
+SITE = "blocks.0.resid_post"
+
+
+@pytest.fixture(scope="module")
+def activations(tmp_path_factory: pytest.TempPathFactory, write_rows: Callable[..., None]) -> Activations:
+    folder = tmp_path_factory.mktemp("rows")
+    write_rows(folder, n_documents=300, length=20, sites={SITE: 3, "embed": 2}, encoding="float32", shard_rows=2000)
+    return Activations(folder)
+
+
+def shuffled(activations: Activations, batch: int = 64, seed: int = 0, buffer_rows: int = 1000) -> ShuffledBatches:
+    return ShuffledBatches(activations, SITE, "train", batch, seed, buffer_rows, slice_rows=8)
+
+
+@given(
+    n_rows=st.integers(1, 500), buffer_rows=st.integers(16, 200), slice_rows=st.integers(1, 16), seed=st.integers(0, 99)
+)
+def test_every_epoch_has_each_row_once(n_rows: int, buffer_rows: int, slice_rows: int, seed: int) -> None:
+    order = RowOrder(n_rows, seed, buffer_rows, slice_rows)
+    for epoch in (0, 3):
+        buffers = [order.buffer(epoch, b) for b in range(order.n_buffers)]
+        rows = np.concatenate([buffer.rows for buffer in buffers])
+        assert np.array_equal(np.sort(rows), np.arange(n_rows))
+        assert [len(b.permutation) for b in buffers] == [order.n_in(epoch, b) for b in range(order.n_buffers)]
+        assert max(len(b.permutation) for b in buffers) < buffer_rows + slice_rows
+
+
+@given(position=st.integers(0, 5000))
+def test_places_follow_each_other(position: int) -> None:
+    order = RowOrder(333, 5, 64, 7)
+    here, following = order.place(position), order.place(position + 1)
+    if here.offset + 1 < order.n_in(here.epoch, here.buffer):
+        assert following == here._replace(offset=here.offset + 1)
+    else:
+        assert (following.epoch, following.buffer) == order.after(here.epoch, here.buffer)
+        assert following.offset == 0
+
+
+@pytest.mark.parametrize("batch", [1, 64, 1000, 5400, 7000])
+def test_batches_are_the_rows_that_they_name(activations: Activations, batch: int) -> None:
+    batches = shuffled(activations, batch)
+    x = activations.rows("train", SITE)
+    for step in (0, 1, 84, 85):
+        assert torch.equal(batches.batch(step), x[batches.row_numbers(step)])
+        assert np.array_equal(batches.documents(step), batches.batch(step)[:, 0].numpy())
+    batches.close()
+
+
+def test_epochs_follow_without_a_gap(activations: Activations) -> None:
+    batches = shuffled(activations, batch=700)
+    visited = torch.cat([batches.batch(step) for step in range(24)])[:, :2]
+    codes = (visited[:, 0] * 20 + visited[:, 1]).long()
+    n = batches.n_rows
+    for epoch in range(3):
+        assert torch.equal(codes[epoch * n : (epoch + 1) * n].sort().values, torch.arange(n))
+    assert not torch.equal(codes[:n], codes[n : 2 * n])
+    batches.close()
+
+
+def test_a_batch_is_the_same_whatever_was_asked_before(activations: Activations) -> None:
+    forward = shuffled(activations)
+    steps = [0, 1, 14, 15, 16, 17, 84, 85, 300]
+    in_order = {step: forward.batch(step) for step in steps}
+    for step in reversed(steps):
+        alone = shuffled(activations)
+        assert torch.equal(alone.batch(step), in_order[step])
+        assert torch.equal(forward.batch(step), in_order[step])
+        alone.close()
+    other = shuffled(activations, seed=1)
+    assert not torch.equal(other.batch(0), in_order[0])
+    other.close()
+    forward.close()
+
+
+def test_no_more_than_two_buffers_stay(activations: Activations) -> None:
+    batches = shuffled(activations)
+    for step in range(100):
+        batches.batch(step)
+        assert len(batches._buffers) <= 2
+    batches.close()
+
+
+def test_expected_distinct_is_what_drawing_gives() -> None:
+    random = np.random.default_rng(0)
+    documents = np.repeat(np.arange(50), random.integers(1, 30, 50))
+    drawn = [len(np.unique(random.choice(documents, 40, replace=False))) for _ in range(2000)]
+    assert expected_distinct(documents, 40) == pytest.approx(np.mean(drawn), abs=0.1)
+    assert expected_distinct(documents, len(documents)) == pytest.approx(50)
+
+
+def test_quality_tells_mixed_from_unmixed(activations: Activations) -> None:
+    whole = ShuffledBatches(activations, SITE, "train", 64, 0, buffer_rows=10_000, slice_rows=4)
+    poor = ShuffledBatches(activations, SITE, "train", 64, 0, buffer_rows=128, slice_rows=64)
+    assert shuffle_quality(whole, 64) == pytest.approx(1, abs=0.03)
+    assert shuffle_quality(poor, 64) < 0.5
+    whole.close()
+    poor.close()
+
+
+def test_wrong_input_is_refused(activations: Activations, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="batch of 0"):
+        shuffled(activations, batch=0)
+    with pytest.raises(InputError, match="no site 'nowhere'"):
+        ShuffledBatches(activations, "nowhere")
+    with pytest.raises(InputError, match="cannot shuffle"):
+        shuffled(activations, buffer_rows=1)
