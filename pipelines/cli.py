@@ -113,7 +113,9 @@ def _take_positional(arguments: Arguments, word: str) -> None:
     elif not arguments.positional:
         arguments.positional = word
     else:
-        raise InputError(f"unexpected {word!r} after {arguments.positional!r}; overrides are written --section.key value")
+        raise InputError(
+            f"unexpected {word!r} after {arguments.positional!r}; overrides are written --section.key value"
+        )
 
 
 def _dispatch(arguments: Arguments) -> int:
@@ -128,7 +130,11 @@ def _dispatch(arguments: Arguments) -> int:
         print(help_text.of(arguments.command))
         return 0 if arguments.help else 2
     if not arguments.positional:
-        what = "an artifact's folder" if arguments.command == "verify" else "a configuration: a YAML file or a shipped name"
+        what = (
+            "an artifact's folder"
+            if arguments.command == "verify"
+            else "a configuration: a YAML file or a shipped name"
+        )
         raise InputError(f"sae {arguments.command} needs {what}; see sae {arguments.command} --help")
     if arguments.command == "verify":
         return _verify(arguments)
@@ -172,7 +178,9 @@ def _result_of_stage(outcomes: list[Any]) -> dict[str, Any]:
 def _result_of_run(run: Any, outcomes: list[Any]) -> dict[str, Any]:
     from pipelines.scorecard import headline
 
-    paths = {stage: [str(o.artifact.path) for o in outcomes if o.stage == stage] for stage in {o.stage: 0 for o in outcomes}}
+    paths = {
+        stage: [str(o.artifact.path) for o in outcomes if o.stage == stage] for stage in {o.stage: 0 for o in outcomes}
+    }
     return {
         "stage": "run",
         "path": str(outcomes[-1].artifact.path),

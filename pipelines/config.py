@@ -147,7 +147,9 @@ def explain(error: ValidationError) -> str:
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" + ("" if "loc" not in problem or problem["type"] == "value_error" else f", got {problem['input']!r}")
+    return f"{key}: {message}" + (
+        "" if "loc" not in problem or problem["type"] == "value_error" else f", got {problem['input']!r}"
+    )
 
 
 def keys_of(model: type[Strict]) -> list[str]:

@@ -115,7 +115,9 @@ class Run:
     def _one(self, member: int, stage: Stage) -> Outcome:
         planned = self._plan(member, stage)
         found = self._find(planned)
-        label = stage.name if len(self.members) == 1 or stage.name in ("harvest", "report") else f"{stage.name} {member}"
+        label = (
+            stage.name if len(self.members) == 1 or stage.name in ("harvest", "report") else f"{stage.name} {member}"
+        )
         if found is not None:
             ConsoleProgress(label).say(f"reused {planned.hash}")
             return Outcome(stage.name, found, reused=True)
@@ -138,10 +140,14 @@ class Run:
         for name in stage.parents:
             parent = self._find(self._plan(member, STAGES[name]))
             if parent is None:
-                raise InputError(f"{stage.name} needs {name}, which is not in {self._store.root}: run it first, or add --with-parents")
+                raise InputError(
+                    f"{stage.name} needs {name}, which is not in {self._store.root}: run it first, or add --with-parents"
+                )
             parents[name] = parent
         if stage.name == "report" and "train" not in self.artifacts(member):
-            raise InputError(f"report needs train, which is not in {self._store.root}: run it first, or add --with-parents")
+            raise InputError(
+                f"report needs train, which is not in {self._store.root}: run it first, or add --with-parents"
+            )
         return parents
 
     def _plan(self, member: int, stage: Stage) -> Planned:
@@ -175,7 +181,10 @@ class Run:
             case "model":
                 return self._resources.model_fingerprint
             case "text":
-                return {"content": self._resources.text_fingerprint, **experiment.text.model_dump(exclude={"source", "seed"})}
+                return {
+                    "content": self._resources.text_fingerprint,
+                    **experiment.text.model_dump(exclude={"source", "seed"}),
+                }
             case "concepts":
                 return self._resources.concepts_fingerprint
             case "site":
@@ -231,7 +240,9 @@ def sweep_members(experiment: Experiment) -> Iterator[Experiment]:
         if len(experiment.sites) > 1 and "site" not in section:
             raise InputError(f"train.site must name one of the harvested sites: {', '.join(experiment.sites)}")
         if section.get("site", experiment.sites[0]) not in experiment.sites:
-            raise InputError(f"train.site {section['site']!r} is not harvested; the sites are {', '.join(experiment.sites)}")
+            raise InputError(
+                f"train.site {section['site']!r} is not harvested; the sites are {', '.join(experiment.sites)}"
+            )
         section["site"] = section.get("site", experiment.sites[0])
         yield check({**raw, "train": section}, "train.sweep" if sweep else "the experiment")
 
@@ -255,6 +266,10 @@ def code_revision() -> str | None:
     if not (root / ".git").exists():
         return None
     git: Callable[..., str] = lambda *words: subprocess.run(  # noqa: E731
-        ["git", "-C", str(root), *words], capture_output=True, text=True, check=False, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+        ["git", "-C", str(root), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
     ).stdout.strip()
     return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "") or None

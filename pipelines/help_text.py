@@ -83,7 +83,11 @@ def _key(key: str, field: FieldInfo) -> str:
 
 
 def _plain(value: Any) -> str:
-    return {None: "none", True: "true", False: "false"}.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
+    return (
+        {None: "none", True: "true", False: "false"}.get(value, str(value))
+        if value is None or isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _type_name(annotation: Any) -> str:
@@ -98,4 +102,6 @@ def _type_name(annotation: Any) -> str:
         return f"[{_type_name(inner[0])}, …]"
     if origin is dict:
         return "{…}"
-    return {"int": "INT", "float": "NUMBER", "str": "TEXT", "bool": "true|false"}.get(getattr(annotation, "__name__", ""), "VALUE")
+    return {"int": "INT", "float": "NUMBER", "str": "TEXT", "bool": "true|false"}.get(
+        getattr(annotation, "__name__", ""), "VALUE"
+    )

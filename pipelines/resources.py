@@ -183,7 +183,9 @@ def _hub_dataset(text: TextConfig):
     name, _, revision = text.source.partition("@")
     offline = os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "TRUE", "ON", "YES")
     try:
-        return datasets.load_dataset(name, text.name, split=text.split, revision=revision or None, streaming=not offline)
+        return datasets.load_dataset(
+            name, text.name, split=text.split, revision=revision or None, streaming=not offline
+        )
     except (OSError, ValueError, ConnectionError) as error:
         reason = "HF_HUB_OFFLINE=1 and it is not in the cache" if offline else " ".join(str(error).split())[:200]
         raise InputError(f"cannot read the data set {text.source!r} (key text.source): {reason}") from None

@@ -44,7 +44,9 @@ def show(members: Sequence[Mapping[str, Artifact]], stream: TextIO) -> None:
         for column in table.columns[1:]:
             column.justify = "right"
         for name, scores in contenders.items():
-            table.add_row(NAMES.get(name, name), *(_cell(scores.get(key), digits) for key, (_, digits) in COLUMNS.items()))
+            table.add_row(
+                NAMES.get(name, name), *(_cell(scores.get(key), digits) for key, (_, digits) in COLUMNS.items())
+            )
         console.print(table)
 
 

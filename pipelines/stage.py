@@ -9,7 +9,6 @@ which writes its files into `folder` and returns its metrics: plain JSON values,
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sae.core.artifact import Artifact

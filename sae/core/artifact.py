@@ -153,7 +153,9 @@ class Store:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise InputError(f"cannot write to the store {self.root}: {error.strerror}; choose another with --store") from None
+            raise InputError(
+                f"cannot write to the store {self.root}: {error.strerror}; choose another with --store"
+            ) from None
 
     def path(self, kind: str, hash: str) -> Path:
         """Where the artifact is, or will be."""
@@ -189,7 +191,9 @@ def _lock(file: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            raise WorldError(f"{file.stem} is being built by process {stream.read().strip() or '?'}; wait for it") from None
+            raise WorldError(
+                f"{file.stem} is being built by process {stream.read().strip() or '?'}; wait for it"
+            ) from None
         _say_who(stream)
         yield
         file.unlink(missing_ok=True)

@@ -17,6 +17,6 @@ class WorldError(RuntimeError):
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """", did you mean 'site'?" for a near miss, else the empty string."""
+    """ ", did you mean 'site'?" for a near miss, else the empty string."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""

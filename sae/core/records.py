@@ -49,7 +49,9 @@ class LabelledText(Strict):
             _check_span(self.twin.text, self.twin.span)
         if self.consequence is not None:
             if self.label not in self.consequence.tokens:
-                raise InputError(f"label {self.label!r} has no consequence; there are {sorted(self.consequence.tokens)}")
+                raise InputError(
+                    f"label {self.label!r} has no consequence; there are {sorted(self.consequence.tokens)}"
+                )
             if not self.span[1] <= self.consequence.position <= len(self.text):
                 raise InputError(f"consequence at {self.consequence.position} is not after the span {self.span}")
         return self

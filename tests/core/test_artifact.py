@@ -56,7 +56,9 @@ import sys; from pathlib import Path; from sae.core.artifact import Store
 with Store(Path({str(tmp_path)!r})).building("things", {HASH!r}):
     print("held", flush=True); sys.stdin.read()
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(WorldError, match=f"process {holder.pid}"), store.building("things", HASH):

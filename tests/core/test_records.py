@@ -48,7 +48,9 @@ def test_labelled_texts_and_findings_survive_the_disk(tmp_path: Path) -> None:
     assert read_labelled_texts(tmp_path / "texts.jsonl") == [TEXT]
     write_findings(tmp_path / "findings.jsonl", [FINDING.model_copy(update={"created": "now"})])
     assert "created" not in (tmp_path / "findings.jsonl").read_text()
-    assert read_findings(tmp_path / "findings.jsonl", created="then") == [FINDING.model_copy(update={"created": "then"})]
+    assert read_findings(tmp_path / "findings.jsonl", created="then") == [
+        FINDING.model_copy(update={"created": "then"})
+    ]
 
 
 def test_a_bad_line_is_named(tmp_path: Path) -> None:
