@@ -1,0 +1,120 @@
+"""Stage *evaluate*: how good the dictionary is on the test split, beside simple alternatives, each number an interval.
+
+Writes `scores.json` {site, split, n_documents, n_tokens, settings, model, contenders, differences, notes}, `rows.json`
+(the same scores as a list of rows, for tables) and `documents.h5` (the sums per document that they are made of).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, PositiveInt
+
+from pipelines.stage import Inputs, Progress
+from sae.activations.reader import Activations
+from sae.core.artifact import Artifact
+from sae.core.config import Strict
+from sae.core.streams import Covariance
+from sae.dictionary import Dictionary, load
+from sae.evaluation.contenders import Ablated, Coded, Contender, Projected
+from sae.evaluation.pca import principal_components
+from sae.evaluation.scorecard import Scorecard, write
+from sae.evaluation.scores import score
+from sae.evaluation.splicing import SplicedLoss
+from sae.evaluation.split_text import split_text
+from sae.training.config import TrainConfig
+from sae.training.state import untrained
+
+VERSION = 1
+SCORECARD = ("fvu", "l0", "dead_fraction", "ce_loss_recovered", "delta_ce_nats", "kl_nats")
+_SAMPLE_ROWS = 4096
+
+
+class EvaluateConfig(Strict):
+    """How the dictionary is scored."""
+
+    max_tokens: PositiveInt = 100_000
+    """Tokens of the test split that are scored, in whole documents from its beginning."""
+    n_resamples: int = Field(1000, ge=100)
+    """Bootstrap resamples of the documents behind every interval."""
+    pca_rows: PositiveInt = 200_000
+    """Activations of the train split that principal components are fitted on, evenly spread over it."""
+
+
+def run(config: EvaluateConfig, inputs: Inputs, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Scores the dictionary and its alternatives; the metrics are the dictionary's headline numbers.
+
+    Raises:
+        InputError: the test split has no documents.
+    """
+    activations = Activations(inputs.parents["harvest"].path)
+    train = inputs.parents["train"]
+    dictionary = load(train.path)
+    site, model = dictionary.config.site or inputs.sites[0], inputs.model()
+    text = split_text(activations, "test", config.max_tokens)
+    contenders, settings = contenders_of(dictionary, train, activations, site, config.pca_rows, model.device)
+    loss = SplicedLoss(model, site, contenders, text.n_units, activations.moments(site).mean.to(model.device))
+    done = 0
+    for window in text.windows(model.n_vocab):
+        loss.update(window)
+        done += int((window.documents >= 0).sum())
+        progress.update(done, text.n_tokens, "tokens")
+    sums, by_name = loss.text(), loss.contenders()
+    scores = score(sums, by_name, inputs.seed, config.n_resamples)
+    card = Scorecard(
+        site=site,
+        split="test",
+        n_documents=text.n_units,
+        n_tokens=int(sums.n_tokens.sum()),
+        settings={**settings, "n_resamples": config.n_resamples},
+        model=scores.model,
+        contenders=scores.contenders,
+        differences=scores.differences,
+        notes=(*text.notes, *scores.notes),
+    )
+    write(folder, card, sums, by_name)
+    return {metric: card.contenders["dictionary"][metric].value for metric in SCORECARD} | {"n_tokens": card.n_tokens}
+
+
+def contenders_of(
+    dictionary: Dictionary,
+    train: Artifact,
+    activations: Activations,
+    site: str,
+    pca_rows: int,
+    device: torch.device,
+) -> tuple[dict[str, Contender], dict[str, Any]]:
+    """The dictionary first, then what it is compared with; and the settings that were chosen for them on train."""
+    sample = activations.sample("train", site, _SAMPLE_ROWS)
+    l0 = float(dictionary.encode(sample).l0().double().mean())
+    covariance = _covariance(activations, site, pca_rows)
+    k = min(max(1, round(l0)), activations.d(site))
+    mean = activations.moments(site).mean.float()
+    contenders: dict[str, Contender] = {
+        "dictionary": Coded(dictionary.to(device)),
+        "untrained": Coded(_untrained(train, activations, site).to(device)),
+        "pca": Projected(principal_components(covariance, k).to(device)),
+        "mean_ablation": Ablated(mean.to(device)),
+        "zero_ablation": Ablated(torch.zeros_like(mean, device=device)),
+    }
+    return contenders, {"pca_components": k, "pca_rows": covariance.count}
+
+
+def _covariance(activations: Activations, site: str, n_rows: int) -> Covariance:
+    covariance = Covariance(activations.d(site))
+    total = activations.n_rows("train")
+    if n_rows < total:
+        covariance.update(activations.sample("train", site, n_rows))
+        return covariance
+    for block in activations.blocks("train", site):
+        covariance.update(block.x)
+    return covariance
+
+
+def _untrained(train: Artifact, activations: Activations, site: str) -> Dictionary:
+    """What the training started from: as it was saved, else made again from the same configuration and seed."""
+    saved = train.path / "untrained"
+    if saved.is_dir():
+        return load(saved)
+    config = TrainConfig.model_validate(train.manifest["inputs"]["section"])
+    return untrained(activations.sample("train", site, _SAMPLE_ROWS), config, site)

@@ -1,0 +1,170 @@
+"""The model's next-token loss with its activations at one site replaced by each contender's version of them.
+
+1. The model as it is: activations x at the site, log-probabilities of every next token within a document.
+2. For each contender: y in place of x at the harvested positions only (special tokens and whatever the harvest left
+   out stay as they are), and the log-probabilities again.
+3. Cross-entropy of both and KL(model ‖ spliced) are added to the sums of the token's document; no logits are kept.
+
+A contender's y is computed once and serves both its reconstruction error and its splice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae.evaluation.contenders import Contender, n_latents, reconstruct
+from sae.evaluation.firing import FiringDocuments
+from sae.evaluation.sums import Column, ContenderSums, TextSums
+from sae.lm.hooks import editing, reading
+from sae.lm.load import LoadedModel
+
+_CHUNK_CELLS = 2**22
+"""Largest number of probabilities whose KL terms are held at once."""
+
+
+class Window(NamedTuple):
+    """A batch of packed windows, and what of it counts."""
+
+    input_ids: Int[Tensor, "batch position"]
+    positions: Int[Tensor, "batch position"]
+    """Position in the document, from 0."""
+    documents: Int[Tensor, "batch position"]
+    """Bounds of the context: tokens of different documents never see one another; −1 on padding."""
+    units: Int[Tensor, "batch position"]
+    """Number of the resampled document, from 0; −1 on padding."""
+    harvested: Bool[Tensor, "batch position"]
+    """Where activations are replaced."""
+
+    def targets(self) -> Bool[Tensor, "batch position"]:
+        """Positions whose next token is predicted: it belongs to the same document."""
+        follows = (self.documents[:, 1:] == self.documents[:, :-1]) & (self.documents[:, 1:] >= 0)
+        return torch.nn.functional.pad(follows, (0, 1))
+
+
+class _Columns:
+    """The sums of one contender in the making."""
+
+    def __init__(self, contender: Contender, n_documents: int) -> None:
+        self.contender = contender
+        self.squared_error, self.n_active, self.ce, self.kl = (Column(n_documents) for _ in range(4))
+        self.firing = FiringDocuments(n_latents(contender))
+
+    def result(self) -> ContenderSums:
+        columns = (self.squared_error, self.n_active, self.ce, self.kl)
+        return ContenderSums(*(column.numpy() for column in columns), self.firing)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """The model's own predictions in one batch."""
+
+    log_p: Float[Tensor, "target vocab"]
+    next_ids: Int[Tensor, "target"]
+    units: Int[Tensor, "target"]
+
+    def ce(self, log_q: Float[Tensor, "target vocab"]) -> Float[Tensor, "target"]:
+        return -log_q.gather(1, self.next_ids[:, None])[:, 0]
+
+    def kl(self, log_q: Float[Tensor, "target vocab"]) -> Float[Tensor, "target"]:
+        """Σ p (log p − log q), summed as it stands: exactly zero for equal predictions."""
+        step = max(1, _CHUNK_CELLS // log_q.shape[1])
+        pairs = zip(self.log_p.split(step), log_q.split(step), strict=True)
+        return torch.cat([(p.exp() * (p - q)).sum(1) for p, q in pairs])
+
+
+class SplicedLoss:
+    """Sums per document of every contender at one site of a model.
+
+    Args:
+        model: the language model.
+        site: where the contenders are spliced in.
+        contenders: by name.
+        n_documents: number of resampled documents.
+        centre: [d], a vector near the mean activation, about which squares are summed.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        site: str,
+        contenders: Mapping[str, Contender],
+        n_documents: int,
+        centre: Float[Tensor, "d"],
+    ) -> None:
+        self._model, self._site, self._centre = model, site, centre.double()
+        self._columns = {name: _Columns(contender, n_documents) for name, contender in contenders.items()}
+        self._n_tokens, self._squares, self._n_targets, self._ce = (Column(n_documents) for _ in range(4))
+        self._sums = Column(n_documents, len(centre))
+
+    @torch.no_grad()
+    def update(self, window: Window) -> None:
+        """Adds one batch."""
+        window = Window(*(t.to(self._model.device) for t in window))
+        if not bool(window.targets().any()):
+            return
+        with reading(self._model, [self._site], stop=False) as captured:
+            logits = self._logits(window)
+        x = captured[self._site]
+        rows, units = x[window.harvested].float(), window.units[window.harvested]
+        self._add_text(rows, units)
+        truth = self._truth(window, logits)
+        for columns in self._columns.values():
+            self._add_contender(columns, window, x, rows, truth)
+
+    def _logits(self, window: Window) -> Float[Tensor, "batch position vocab"]:
+        # Neither mask nor cache: position ids that restart bound the documents (see sae.lm.tokens).
+        inputs = {"input_ids": window.input_ids, "position_ids": window.positions, "use_cache": False}
+        return self._model(**inputs).logits
+
+    def _truth(self, window: Window, logits: Float[Tensor, "batch position vocab"]) -> _Truth:
+        targets = window.targets()
+        next_ids = window.input_ids.roll(-1, dims=1)[targets]
+        truth = _Truth(_log_softmax(logits[targets]), next_ids, window.units[targets])
+        self._n_targets.add(truth.units, torch.ones(len(next_ids)))
+        self._ce.add(truth.units, truth.ce(truth.log_p))
+        return truth
+
+    def _add_text(self, rows: Float[Tensor, "token d"], units: Int[Tensor, "token"]) -> None:
+        centred = rows.double() - self._centre
+        self._n_tokens.add(units, torch.ones(len(rows)))
+        self._squares.add(units, centred.square().sum(1))
+        self._sums.add(units, centred)
+
+    def _add_contender(
+        self,
+        columns: _Columns,
+        window: Window,
+        x: Float[Tensor, "batch position d"],
+        rows: Float[Tensor, "token d"],
+        truth: _Truth,
+    ) -> None:
+        made = reconstruct(columns.contender, rows)
+        units = window.units[window.harvested]
+        columns.squared_error.add(units, (rows.double() - made.y.double()).square().sum(1))
+        columns.n_active.add(units, made.n_active)
+        columns.firing.update(made.active.latents, units.cpu().numpy()[made.active.tokens])
+        spliced = x.clone()
+        spliced[window.harvested] = made.y.to(x.dtype)
+        with editing(self._model, {self._site: lambda _x, _context: spliced}):
+            log_q = _log_softmax(self._logits(window)[window.targets()])
+        columns.ce.add(truth.units, truth.ce(log_q))
+        columns.kl.add(truth.units, truth.kl(log_q))
+
+    def text(self) -> TextSums:
+        """The sums of the text so far."""
+        columns = (self._n_tokens, self._squares, self._sums, self._n_targets, self._ce)
+        return TextSums(*(column.numpy() for column in columns))
+
+    def contenders(self) -> dict[str, ContenderSums]:
+        """The sums of every contender so far."""
+        return {name: columns.result() for name, columns in self._columns.items()}
+
+
+def _log_softmax(logits: Float[Tensor, "target vocab"]) -> Float[Tensor, "target vocab"]:
+    """In place where the logits are float32 already: they are a copy of the model's, and large."""
+    logits = logits.float()
+    return logits.sub_(logits.logsumexp(1, keepdim=True))
