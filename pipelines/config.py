@@ -54,7 +54,7 @@ class Experiment(Strict):
     model_dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the model's forward pass."""
     device: Annotated[str, EXECUTION] = "auto"
-    """Where the model and the trainer run: auto, cpu, cuda, cuda:1 …"""
+    """Where the model runs: auto, cpu, cuda, cuda:1 …"""
     site: str | tuple[str, ...] = "blocks.2.resid_post"
     """The place in the model, or several; see the README for their names."""
     text: TextConfig = TextConfig()

@@ -141,7 +141,7 @@ class Run:
             parent = self._find(self._plan(member, STAGES[name]))
             if parent is None:
                 raise InputError(
-                    f"{stage.name} needs {name}, which is not in {self._store.root}: run it first, or add --with-parents"
+                    f"{stage.name} needs {name}, not in {self._store.root}: run it first, or add --with-parents"
                 )
             parents[name] = parent
         if stage.name == "report" and "train" not in self.artifacts(member):
@@ -203,6 +203,7 @@ class Run:
             members=tuple(self.artifacts(i) for i in range(len(self.members))),
             settings=experiment.model_dump(mode="json", by_alias=True, exclude_none=True),
             model=self._resources.model,
+            model_fingerprint=lambda: self._resources.model_fingerprint,
             texts=self._resources.texts,
             concepts=self._resources.concepts,
         )
@@ -228,23 +229,20 @@ class Run:
 def sweep_members(experiment: Experiment) -> Iterator[Experiment]:
     """One experiment per combination of `train.sweep`, in the order of its lists, each as if written alone."""
     train = experiment.train
-    sweep = dict(train.sweep) if train is not None else {}
+    if train is None:
+        yield experiment
+        return
     raw = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
-    for values in itertools.product(*sweep.values()):
-        section = {**raw.get("train", {}), "sweep": {}, **dict(zip(sweep, values, strict=True))}
-        if train is None:
-            yield experiment
-            return
-        section["seed"] = section.get("seed", experiment.seed)
-        section["data_seed"] = section.get("data_seed", train.seed if train.seed is not None else experiment.seed)
-        if len(experiment.sites) > 1 and "site" not in section:
-            raise InputError(f"train.site must name one of the harvested sites: {', '.join(experiment.sites)}")
-        if section.get("site", experiment.sites[0]) not in experiment.sites:
-            raise InputError(
-                f"train.site {section['site']!r} is not harvested; the sites are {', '.join(experiment.sites)}"
-            )
-        section["site"] = section.get("site", experiment.sites[0])
-        yield check({**raw, "train": section}, "train.sweep" if sweep else "the experiment")
+    seed = experiment.seed if train.seed is None else train.seed
+    resolved = {"seed": seed, "data_seed": seed, "site": experiment.sites[0], **raw["train"], "sweep": {}}
+    if len(experiment.sites) > 1 and train.site is None:
+        raise InputError(f"train.site must name one of the harvested sites: {', '.join(experiment.sites)}")
+    for values in itertools.product(*train.sweep.values()):
+        section = {**resolved, **dict(zip(train.sweep, values, strict=True))}
+        if section["site"] not in experiment.sites:
+            sites = ", ".join(experiment.sites)
+            raise InputError(f"train.site {section['site']!r} is not harvested; the sites are {sites}")
+        yield check({**raw, "train": section}, "train.sweep" if train.sweep else "the experiment")
 
 
 def _default_section(stage: str) -> Strict:

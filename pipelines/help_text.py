@@ -50,7 +50,8 @@ def of(command: str) -> str:
 
 def _overview() -> str:
     lines = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
-    return f"sae: from text to causally validated features\n\nUsage: sae COMMAND CONFIG [flags]\n\n{lines}\n{_configs()}{_COMMON}"
+    head = "sae: from text to causally validated features\n\nUsage: sae COMMAND CONFIG [flags]\n\n"
+    return head + lines + "\n" + _configs() + _COMMON
 
 
 def _configs() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines.config import EMBEDDED, Experiment, TextConfig
 from sae import microworld
+from sae.core.config import canonical_hash
 from sae.core.errors import InputError
 from sae.core.records import LabelledText, read_labelled_texts
 from sae.lm.load import LoadedModel, fingerprint, load_model
@@ -16,6 +17,9 @@ from sae.lm.tokens import Text
 
 N_CONCEPT_TEXTS = 400
 """Labelled texts per variable of the microworld."""
+
+N_FINGERPRINTED = 20_000
+"""Words of the microworld whose content stands for the whole stream: it follows from the grammar and the seed."""
 
 _SUFFIXES = (".jsonl", ".txt", ".csv", ".parquet")
 
@@ -44,7 +48,7 @@ class Resources:
     def concepts_fingerprint(self) -> str:
         name = self._experiment.concepts
         if name == EMBEDDED:
-            return f"{EMBEDDED}-{microworld.VERSION}-{N_CONCEPT_TEXTS}"
+            return canonical_hash(self.concepts())
         self.concepts()
         return _hash_files([Path(name)])
 
@@ -79,7 +83,8 @@ class Resources:
 def text_fingerprint(text: TextConfig) -> str:
     """Of the text's content: file hashes, a hub data set's revision, or the generator's version and seed."""
     if text.source == EMBEDDED:
-        return f"{EMBEDDED}-{microworld.VERSION}-{text.seed}"
+        sample = [document.text for document in microworld.documents(text.seed, N_FINGERPRINTED)]
+        return f"{EMBEDDED}-{canonical_hash(sample)}"
     if _is_path(text.source):
         return _hash_files(_files(Path(text.source)))
     dataset = _hub_dataset(text)
@@ -93,7 +98,7 @@ def read_texts(text: TextConfig) -> Iterator[Text]:
         InputError: nothing there, an unknown kind of file, or rows without the column.
     """
     if text.source == EMBEDDED:
-        return microworld.texts(text.seed)
+        return (Text(document.text) for document in microworld.documents(text.seed, text.max_tokens))
     if _is_path(text.source):
         return _read_files(_files(Path(text.source)), text.column)
     return _rows(_hub_dataset(text), text.column, text.source)

@@ -50,6 +50,8 @@ class Inputs:
     """The resolved experiment as plain values, for showing."""
     model: Callable[[], "LoadedModel"]
     """Loads the model on first use."""
+    model_fingerprint: Callable[[], str]
+    """Of the model's content, without loading it."""
     texts: Callable[[], "Iterable[Text]"]
     """The corpus, in its own order."""
     concepts: Callable[[], list[LabelledText]]

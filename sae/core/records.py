@@ -110,7 +110,7 @@ class Finding(Strict):
     control: Control
     p: float | None = None
     q: float | None = None
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     created: str | None = None
     """When the artifact was published; filled from its manifest on reading."""
 

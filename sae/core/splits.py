@@ -5,7 +5,7 @@ can be reported on.
 """
 
 import hashlib
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -14,16 +14,17 @@ from sae.core.errors import InputError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Fractions(Strict):
     """Share of the documents in each split; the three sum to one."""
 
-    train: float = Field(0.90, gt=0, lt=1)
+    train: Share = 0.90
     """Share that dictionaries and probes are fitted on."""
-    validation: float = Field(0.05, gt=0, lt=1)
+    validation: Share = 0.05
     """Share on which anything is chosen."""
-    test: float = Field(0.05, gt=0, lt=1)
+    test: Share = 0.05
     """Share from which every claim comes."""
 
     @model_validator(mode="after")

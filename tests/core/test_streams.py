@@ -38,7 +38,7 @@ def test_fvu_is_zero_for_the_identity_and_one_for_the_mean() -> None:
 
 
 def test_splits_have_their_shares_and_never_change() -> None:
-    counts = dict.fromkeys(SPLITS, 0)
+    counts: dict[str, int] = dict.fromkeys(SPLITS, 0)
     for i in range(20_000):
         counts[split_of(f"document {i}", Fractions())] += 1
     for split, share in (("train", 0.90), ("validation", 0.05), ("test", 0.05)):

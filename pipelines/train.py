@@ -1,0 +1,107 @@
+"""Stage *train*: shuffled activations through the training loop to a dictionary, with checkpoints on the way.
+
+A run that was killed goes on from its newest whole checkpoint, to the same bits; an interrupted one writes a
+checkpoint first. The untrained dictionary that the run started from is kept beside the trained one: it is the
+control for everything that training is said to add.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipelines.interrupts import held_back
+from pipelines.stage import Inputs, Progress
+from sae.activations.reader import Activations
+from sae.activations.shuffle import ShuffledBatches, shuffle_quality
+from sae.core.metrics import JsonLines
+from sae.training import TrainConfig, checkpoint, cut_back, initial, loop, result
+from sae.training.state import State
+
+VERSION = 1
+N_SAMPLE = 65_536
+"""Rows of the train split from which scale and centre are taken."""
+
+__all__ = ["VERSION", "TrainConfig", "run"]
+
+
+def run(config: TrainConfig, inputs: Inputs, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Trains on the harvest's train split; writes weights.safetensors, config.yaml, untrained/ and metrics.jsonl.
+
+    Raises:
+        InputError: the site is not in the harvest, or the activations cannot be trained on.
+        WorldError: the loss is not finite.
+    """
+    assert config.site is not None, "pipelines.experiment names the site"
+    activations = Activations(inputs.parents["harvest"].path)
+    checkpoints = folder / "checkpoints"
+    state = _state(config, activations, inputs, checkpoints, progress)
+    n_kept = cut_back(folder / "metrics.jsonl", state.step)
+    if state.step:
+        progress.say(f"resuming at step {state.step} of {config.n_steps} ({n_kept} records of metrics kept)")
+    assert config.data_seed is not None
+    with _shuffled(activations, config) as batches:
+        _train(state, batches, config, folder, progress)
+        quality = shuffle_quality(batches)
+    result(state).save(folder)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return {
+        "n_tokens": state.n_tokens,
+        "n_steps": state.step,
+        "epochs": state.n_tokens / batches.n_rows,
+        "scale": state.scale,
+        "shuffle_quality": quality,
+        **_last_record(folder / "metrics.jsonl"),
+    }
+
+
+def _state(
+    config: TrainConfig, activations: Activations, inputs: Inputs, checkpoints: Path, progress: Progress
+) -> State:
+    """The newest checkpoint's state, or the first one, whose dictionary is saved as the control."""
+    latest = checkpoint.latest(checkpoints, config)
+    for notice in latest.notices:
+        progress.say(notice)
+    if latest.state is not None:
+        return latest.state
+    assert config.site is not None
+    sample = activations.sample("train", config.site, N_SAMPLE)
+    state = initial(sample, config, config.site, inputs.model_fingerprint())
+    result(state).save(checkpoints.parent / "untrained")
+    return state
+
+
+@contextmanager
+def _shuffled(activations: Activations, config: TrainConfig) -> Iterator[ShuffledBatches]:
+    assert config.site is not None
+    assert config.data_seed is not None
+    batches = ShuffledBatches(activations, config.site, "train", config.batch, config.data_seed)
+    try:
+        yield batches
+    finally:
+        batches.close()
+
+
+def _train(state: State, batches: ShuffledBatches, config: TrainConfig, folder: Path, progress: Progress) -> None:
+    checkpoints, saved = folder / "checkpoints", state.n_tokens
+    n_tokens = config.n_steps * config.batch
+    with JsonLines(folder / "metrics.jsonl") as sink, held_back() as interrupts:
+        for done in loop(state, batches, config):
+            if done.metrics:
+                sink.record(done.step, done.metrics)
+                shown = {name: done.metrics[name] for name in ("fvu", "dead_window_fraction")}
+                progress.update(done.n_tokens, n_tokens, "tokens", **shown)
+            due = done.n_tokens - saved >= config.checkpoint_every_tokens
+            if interrupts.asked or (due and done.step < config.n_steps):
+                checkpoint.save(state, config, checkpoints)
+                saved = done.n_tokens
+            if interrupts.asked:
+                progress.say(f"checkpoint written at step {state.step}")
+                raise KeyboardInterrupt
+
+
+def _last_record(path: Path) -> dict[str, float]:
+    last = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+    return {f"last_{name}": last[name] for name in ("fvu", "l0", "dead_window_fraction")}
