@@ -30,7 +30,7 @@ class AuxK(Strict):
     """Dead latents predict the residual."""
 
     kind: Literal["auxk"] = "auxk"
-    coefficient: float = Field(1 / 32, gt=0)
+    coefficient: float = Field(default=1 / 32, gt=0)
     """Weight beside the reconstruction error, both relative to a variance (Gao et al. 2024: 1/32)."""
     k: int = Field(ge=1)
     """Dead latents used for each token (Gao et al. 2024: a power of two near d_in / 2)."""

@@ -25,9 +25,9 @@ class SyntheticConfig(Strict):
     """Number of true directions."""
     l0: float = Field(gt=0)
     """Mean number of active directions a token."""
-    zipf: float = Field(0.5, ge=0)
+    zipf: float = Field(default=0.5, ge=0)
     """Exponent α by which frequency falls with rank; 0: all equally frequent."""
-    noise: float = Field(0.0, ge=0)
+    noise: float = Field(default=0.0, ge=0)
     """Standard deviation of the noise in every dimension, where active directions have mean length 1."""
     seed: int = 0
     """Seed of the directions and the data."""

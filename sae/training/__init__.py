@@ -1,7 +1,20 @@
 """Training: a state, the step that moves it, the loop that yields, the checkpoint that brings it back."""
 
+from sae.training import checkpoint
 from sae.training.config import TrainConfig
+from sae.training.history import cut_back
 from sae.training.loop import Batches, Progress, loop
 from sae.training.state import State, initial, result, untrained
 
-__all__ = ["Batches", "Progress", "State", "TrainConfig", "initial", "loop", "result", "untrained"]
+__all__ = [
+    "Batches",
+    "Progress",
+    "State",
+    "TrainConfig",
+    "checkpoint",
+    "cut_back",
+    "initial",
+    "loop",
+    "result",
+    "untrained",
+]

@@ -27,11 +27,11 @@ class TrainConfig(Strict):
     """Tokens a step."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
     """Adam's rate at its plateau; auto: see `sae.training.schedule`."""
-    warmup_fraction: float = Field(0.05, ge=0, le=1)
+    warmup_fraction: float = Field(default=0.05, ge=0, le=1)
     """Share of the steps in which the rate rises linearly from zero."""
-    decay_fraction: float = Field(0.2, ge=0, le=1)
+    decay_fraction: float = Field(default=0.2, ge=0, le=1)
     """Share of the steps, at the end, in which the rate falls linearly to zero."""
-    auxk_coefficient: float = Field(1 / 32, ge=0)
+    auxk_coefficient: float = Field(default=1 / 32, ge=0)
     """Weight of the error that dead latents leave of the residual, relative to its variance (Gao et al. 2024)."""
     k_aux: PositiveInt | None = None
     """Dead latents that predict the residual of a token; left out: half the width of the activations."""

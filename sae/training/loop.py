@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +13,7 @@ from sae.training.state import State
 from sae.training.step import Recipe, Stepped, step
 
 
+@runtime_checkable
 class Batches(Protocol):
     """Activations by step: the same step gives the same batch, in any order, in any process."""
 
@@ -56,7 +57,7 @@ def _metrics(state: State, done: Stepped, recipe: Recipe) -> dict[str, float]:
     variance = (x - x.mean(0)).square().mean()
     window = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
     return {
-        "n_tokens": state.n_tokens,
+        "n_tokens": float(state.n_tokens),
         "loss": float(loss.total.detach()),
         "fvu": float(loss.reconstruction.detach() / variance),
         "l0": float(loss.code.l0().double().mean()),

@@ -60,4 +60,4 @@ def _check_finite(state: State, x: Tensor, loss: Tensor) -> None:
     n_bad = int((~x.isfinite()).any(1).sum())
     cause = f"{n_bad} of its {len(x)} tokens are not finite" if n_bad else "the weights diverged; lower learning_rate"
     place = f"tokens {state.n_tokens} to {state.n_tokens + len(x)} of the stream"
-    raise WorldError(f"the loss is {float(loss)} at step {state.step} ({place}): {cause}")
+    raise WorldError(f"the loss is {float(loss.detach())} at step {state.step} ({place}): {cause}")
