@@ -98,7 +98,7 @@ def read_experiment(config: str, overrides: Sequence[tuple[str, str]] = ()) -> E
     _make_paths_whole(raw, path.parent)
     for key, text in overrides:
         _set(raw, key, _from_command_line(key, text))
-    return check(raw, str(path))
+    return check(raw, f"{path} with the overrides of the command line" if overrides else str(path))
 
 
 def check(raw: dict[str, Any], where: str) -> Experiment:

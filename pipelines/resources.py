@@ -100,8 +100,16 @@ def read_texts(text: TextConfig) -> Iterator[Text]:
     if text.source == EMBEDDED:
         return (Text(document.text) for document in microworld.documents(text.seed, text.max_tokens))
     if _is_path(text.source):
-        return _read_files(_files(Path(text.source)), text.column)
-    return _rows(_hub_dataset(text), text.column, text.source)
+        return _at_least_one(_read_files(_files(Path(text.source)), text.column), text.source)
+    return _at_least_one(_rows(_hub_dataset(text), text.column, text.source), text.source)
+
+
+def _at_least_one(texts: Iterator[Text], source: str) -> Iterator[Text]:
+    first = next((text for text in texts if text.text.strip()), None)
+    if first is None:
+        raise InputError(f"the corpus {source} is empty (key text.source)")
+    yield first
+    yield from texts
 
 
 def _is_path(source: str) -> bool:
