@@ -22,9 +22,9 @@ class ReportConfig(Strict):
 
 def run(config: ReportConfig, inputs: Inputs, folder: Path, progress: Progress) -> dict[str, Any]:
     """Writes report.html and says how many cards and bytes it has."""
-    from sae.dashboard.page import render
+    from sae.dashboard.page import report
 
-    html = render(config.title, config.n_cards, inputs.members, inputs.settings)
-    (folder / "report.html").write_text(html, encoding="utf-8")
+    made = report(config.title, config.n_cards, inputs.members, inputs.settings)
+    (folder / "report.html").write_text(made.html, encoding="utf-8")
     progress.update(1, 1, "page")
-    return {"n_cards": config.n_cards, "bytes": len(html.encode())}
+    return {"n_cards": made.n_cards, "bytes": len(made.html.encode())}

@@ -1,0 +1,115 @@
+"""The report's figures: lines with intervals over a band of controls, and histograms."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from sae.dashboard.numbers import MINUS, Number, short
+from sae.dashboard.svg import MUTED, draw
+
+COLOURS = ("#1f6aa5", "#c4581b", "#2e8560", "#8a4f9e", "#9a7b1c", "#b8375a", "#4a6274", "#5c8f1d")
+BAND = "#b9c2cc"
+
+
+class Line(NamedTuple):
+    """One series; `low` and `high` are its intervals, empty where there are none."""
+
+    colour: str
+    x: Sequence[Number]
+    y: Sequence[Number]
+    low: Sequence[Number] = ()
+    high: Sequence[Number] = ()
+    dashed: bool = False
+
+
+class Band(NamedTuple):
+    """The range of the controls, and their middle."""
+
+    x: Sequence[Number]
+    low: Sequence[Number]
+    middle: Sequence[Number]
+    high: Sequence[Number]
+
+
+class Frame(NamedTuple):
+    """What the two axes show, with units."""
+
+    x: str
+    y: str
+    log_x: bool = False
+    log_y: bool = False
+    tokens: bool = False
+    """Whether x counts tokens: written 0, 1 M, 2 M."""
+    from_zero: bool = False
+    """Whether y begins at zero."""
+
+
+def lines(name: str, title: str, frame: Frame, series: Sequence[Line], bands: Sequence[Band] = ()) -> Markup:
+    """Lines over the bands of their controls."""
+
+    def paint(canvas: Axes) -> None:
+        _prepare(canvas, frame)
+        for band in bands:
+            canvas.fill_between(band.x, band.low, band.high, color=BAND, alpha=0.5, linewidth=0)
+            canvas.plot(band.x, band.middle, color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
+        for line in series:
+            if len(line.low):
+                canvas.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.16, linewidth=0)
+            style = {"marker": "o", "markersize": 3.2} if len(line.x) <= 15 else {}
+            canvas.plot(line.x, line.y, color=line.colour, linestyle="--" if line.dashed else "-", **style)
+        if frame.from_zero:
+            canvas.set_ylim(bottom=0)
+
+    return draw(name, title, paint)
+
+
+def histogram(name: str, title: str, frame: Frame, counts: Sequence[tuple[str, Sequence[int]]], edges: Sequence[Number]) -> Markup:
+    """One or several histograms over the same bins; a single one is filled."""
+
+    def paint(canvas: Axes) -> None:
+        _prepare(canvas, frame)
+        for colour, heights in counts:
+            filled = {"fill": True, "alpha": 0.75} if len(counts) == 1 else {"linewidth": 1.4}
+            canvas.stairs(heights, edges, color=colour, **filled)
+        canvas.set_ylim(bottom=0)
+
+    return draw(name, title, paint)
+
+
+def _prepare(canvas: Axes, frame: Frame) -> None:
+    canvas.set_xlabel(frame.x)
+    canvas.set_ylabel(frame.y)
+    if frame.log_x:
+        canvas.set_xscale("log")
+    if frame.log_y:
+        canvas.set_yscale("log")
+    _ticks(canvas.xaxis, frame.log_x)
+    _ticks(canvas.yaxis, frame.log_y)
+    if frame.tokens:
+        canvas.xaxis.set_major_formatter(EngFormatter(sep="\u202f"))
+
+
+def _ticks(axis: Axis, log: bool) -> None:
+    if log:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.6g}".replace("-", MINUS)))
+
+
+def bar_path(counts: Sequence[int], width: int = 100, height: int = 30) -> str:
+    """The outline of a small histogram as the `d` of an SVG path; heights are relative to the fullest bin."""
+    top = max(counts, default=0)
+    if top == 0:
+        return ""
+    step = width / len(counts)
+    tops = height - height * np.asarray(counts) / top
+    points = (f"V{y:.1f}H{(i + 1) * step:.1f}" for i, y in enumerate(tops))
+    return f"M0 {height}{''.join(points)}V{height}Z"

@@ -1,0 +1,205 @@
+"""A synthetic run, written with the stages' own records and writers, that reports are made of."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sae.catalogue.effects import effects
+from sae.catalogue.neighbours import neighbours
+from sae.catalogue.numeric import write_numbers
+from sae.catalogue.records import Example, TokenEffect
+from sae.catalogue.texts import TextWriter
+from sae.catalogue.usage import Usage, bin_edges
+from sae.core.artifact import Artifact
+from sae.core.records import Control, Finding, Interval, Subject, write_findings
+from sae.evaluation.scorecard import Scorecard
+from sae.evaluation.scores import Score
+
+D, D_SAE, N_TOKENS = 16, 256, 20_000
+SITE = "blocks.2.resid_post"
+BEST = {"number": 17, "sentiment": 40}
+HOSTILE = "<script>alert('x')</script> & \"quotes\""
+Members = tuple[Mapping[str, Artifact], ...]
+
+
+def artifact(path: Path, kind: str, hash: str, metrics: dict[str, Any], section: dict[str, Any]) -> Artifact:
+    manifest = {
+        "kind": kind,
+        "hash": hash,
+        "created": "2026-01-02T03:04:05Z",
+        "wall_seconds": 12.5,
+        "bytes": 1_234_567,
+        "metrics": metrics,
+        "inputs": {"section": section, "keys": {"model": "f" * 64}},
+        "versions": {"sae": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
+        "code_revision": "0123456789abcdef0123",
+    }
+    return Artifact(path, manifest)
+
+
+def harvest(folder: Path) -> Artifact:
+    metrics = {
+        "n_tokens": 1_000_000,
+        "n_documents": 48_213,
+        "n_rows": {"train": 870_000, "validation": 41_000, "test": 40_000},
+        "n_special_excluded": 49_000,
+        "sites": {SITE: {"d": D}},
+    }
+    return artifact(folder, "activations", "a" * 16, metrics, {"window": 128})
+
+
+def train(folder: Path, l0: int) -> Artifact:
+    steps = range(20, 981, 20)
+    rows = [
+        {
+            "step": s,
+            "n_tokens": 4096 * s,
+            "loss": 0.9 * math.exp(-s / 150) + 0.12 / l0 * 16,
+            "fvu": 0.85 * math.exp(-s / 150) + 0.11 / l0 * 16,
+            "l0": float(l0),
+            "dead_window_fraction": 0.12 * (1 - math.exp(-s / 400)),
+            "learning_rate": 2e-3 * min(1, s / 50, (980 - s) / 200),
+        }
+        for s in steps
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    section = {"preset": "topk", "d_sae": D_SAE, "l0": l0, "tokens": 4_000_000, "batch": 4096, "sweep": {}}
+    return artifact(folder, "dictionaries", f"d{l0:015d}", rows[-1], section)
+
+
+def around(value: float, width: float) -> Score:
+    return Score(value=value, low=value - width, high=value + width)
+
+
+def evaluate(folder: Path) -> Artifact:
+    def one(fvu: float, ce: float, l0: float, **more: Score) -> dict[str, Score]:
+        return {
+            "fvu": around(fvu, 0.006),
+            "l0": Score(value=l0, low=l0, high=l0),
+            "ce_nats": around(2 + ce, 0.03),
+            "delta_ce_nats": around(ce, ce / 12),
+            "ce_loss_recovered": around(1 - ce / 6, 0.002),
+            "ce_loss_recovered_mean": around(1 - ce / 3, 0.004),
+            "kl_nats": around(ce * 1.2, ce / 10),
+            **more,
+        }
+
+    card = Scorecard(
+        site=SITE,
+        split="test",
+        n_documents=2412,
+        n_tokens=N_TOKENS,
+        settings={},
+        model={"ce_nats": around(2.0, 0.03)},
+        contenders={
+            "dictionary": one(0.124, 0.041, 16, dead_fraction=around(0.031, 0.004)),
+            "untrained": one(0.61, 1.7, 16, dead_fraction=around(0.2, 0.01)),
+            "pca": one(0.33, 0.61, 16),
+            "mean_ablation": one(1.0, 3.0, 0),
+            "zero_ablation": one(1.4, 6.0, 0),
+        },
+        differences={
+            "untrained": {"fvu": around(-0.49, 0.01), "delta_ce_nats": around(-1.66, 0.1)},
+            "pca": {"fvu": around(-0.2, 0.01), "delta_ce_nats": around(-0.01, 0.1)},
+        },
+        notes=(),
+    )
+    (folder / "scores.json").write_text(card.model_dump_json(), encoding="utf-8")
+    return artifact(folder, "evaluations", "e" * 16, {}, {})
+
+
+def catalogue(folder: Path) -> Artifact:
+    random = np.random.default_rng(0)
+    density = 10 ** random.normal(-2.3, 0.6, D_SAE).clip(-5, -0.5)
+    density[:9] = 0
+    usage = Usage(D_SAE, bin_edges(8.0))
+    latents = np.repeat(np.arange(D_SAE), np.round(density * N_TOKENS).astype(int))
+    usage.update(N_TOKENS, latents, random.gamma(2, 1.2, len(latents)).astype(np.float32))
+    directions = torch.randn(D_SAE, D, generator=torch.Generator().manual_seed(0))
+    logits = effects(directions, torch.randn(D, 60, generator=torch.Generator().manual_seed(1)), 10)
+    write_numbers(folder, usage, logits, neighbours(directions, 8))
+    words = ["The", " keys", " to", " the", " old", " cabinet", " are", " rusty", ".", "\n", f" {HOSTILE}"]
+    with TextWriter(folder) as writer:
+        for latent in range(D_SAE):
+            promoted = [TokenEffect(token=f" word{i}", token_id=i, logits_per_unit=1 - i / 10) for i in range(10)]
+            suppressed = [TokenEffect(token=HOSTILE, token_id=i, logits_per_unit=-1 + i / 10) for i in range(10)]
+            writer.write(latent, [example(i, words) for i in range(8)] if density[latent] > 0 else [], promoted, suppressed)
+    return artifact(folder, "catalogues", "c" * 16, {}, {})
+
+
+def example(i: int, words: list[str]) -> Example:
+    tokens = tuple(words[(i + j) % len(words)] for j in range(24))
+    values = tuple(6.0 if j == 12 else 2.5 if j % 7 == 0 else 0.0 for j in range(24))
+    return Example(document=i, position=12, activation=6.0, tokens=tokens, values=values, peak=12)
+
+
+def finding(kind: str, variable: str, effect: float, control: float, **changes: Any) -> Finding:
+    given = {
+        "kind": kind,
+        "variable": variable,
+        "subject": Subject(kind="latent", site=SITE, dictionary="d" * 16, latents=(BEST[variable],), name="best single latent"),
+        "effect": effect,
+        "unit": "balanced accuracy" if kind == "probe" else "log-odds",
+        "direction": "1 means that of every held-out text it tells its number; 0.5 is guessing",
+        "interval": Interval(low=effect - 0.05, high=effect + 0.05),
+        "n_documents": 212,
+        "control": Control(what="the same search in the untrained dictionary", effect=control, interval=Interval(low=control - 0.04, high=control + 0.04)),
+        "p": 0.001,
+        "q": 0.002,
+        "settings": {"method": "best_latent", "level": "variable"},
+    }
+    return Finding(**{**given, **changes})
+
+
+def findings(folder: Path, stage: str, hash: str) -> Artifact:
+    kind = {"probe": "probe", "steer": "steering", "validate": "ablation"}[stage]
+    rows = [finding(kind, "number", 0.93, 0.6), finding(kind, "sentiment", 0.62, 0.61, q=0.3)]
+    if stage == "probe":
+        site = Subject(kind="probe", site=SITE, name="logistic probe on the residual stream")
+        rows.insert(0, finding(kind, "number", 0.98, 0.5, subject=site, settings={"method": "logistic", "level": "variable"}))
+    write_findings(folder / "findings.jsonl", rows)
+    return artifact(folder, "findings", hash * 16, {}, {})
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """A resolved experiment as plain values."""
+    return {
+        "seed": 0,
+        "model": "microworld",
+        "site": SITE,
+        "text": {"source": "microworld", "max_tokens": 1_000_000},
+        "concepts": "microworld",
+        "train": {"d_sae": D_SAE, "l0": 16},
+    }
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., dict[str, Artifact]]:
+    """Makes the artifacts of one member: `run(l0=16, without=("steer",))`."""
+
+    def make(l0: int = 16, without: tuple[str, ...] = ()) -> dict[str, Artifact]:
+        makers: dict[str, Callable[[Path], Artifact]] = {
+            "harvest": harvest,
+            "train": lambda folder: train(folder, l0),
+            "evaluate": evaluate,
+            "catalogue": catalogue,
+            "probe": lambda folder: findings(folder, "probe", "1"),
+            "steer": lambda folder: findings(folder, "steer", "2"),
+            "validate": lambda folder: findings(folder, "validate", "3"),
+        }
+        made = {}
+        for stage, maker in makers.items():
+            if stage not in without:
+                folder = tmp_path / f"{stage}-{l0}"
+                folder.mkdir(exist_ok=True)
+                made[stage] = maker(folder)
+        return made
+
+    return make
