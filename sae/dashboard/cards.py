@@ -130,7 +130,11 @@ def _used(counts: Sequence[int]) -> tuple[int, int]:
 
 def _claims(member: Member, latent: int) -> list[Claim]:
     pairs: list[tuple[str, Finding]] = [(stage, f) for stage, found in member.findings.items() for f in found]
-    return [claim_of(stage, f) for stage, f in pairs if f.subject.kind in ("latent", "latents") and latent in f.subject.latents]
+    return [
+        claim_of(stage, f)
+        for stage, f in pairs
+        if f.subject.kind in ("latent", "latents") and latent in f.subject.latents
+    ]
 
 
 def _promotion(effect: TokenEffect, top: float) -> Promotion:

@@ -101,7 +101,9 @@ def _equal(text: str) -> str:
 def _variable_row(variable: str, claims: Sequence[tuple[Finding, Claim]]) -> VariableRow:
     own = [(f, c) for f, c in claims if is_about_best_latent(f)]
     latents = dict.fromkeys(latent for f, _ in own for latent in f.subject.latents)
-    return VariableRow(variable, tuple(latents), tuple(tuple(c for _, c in own if c.stage == stage) for stage in FINDING_STAGES))
+    return VariableRow(
+        variable, tuple(latents), tuple(tuple(c for _, c in own if c.stage == stage) for stage in FINDING_STAGES)
+    )
 
 
 def is_about_best_latent(finding: Finding) -> bool:

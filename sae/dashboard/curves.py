@@ -1,4 +1,4 @@
-"""Training curves: loss, error, sparsity, dead latents and learning rate over tokens, all members in one figure each."""
+"""Training curves: loss, error, sparsity, dead latents and learning rate over tokens, one figure each."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,9 +27,21 @@ class Curves(NamedTuple):
 
 _PANELS = (
     ("fvu", "Error (FVU)", "Falls and levels off when training has converged.", "FVU (share)", True),
-    ("loss", "Loss", "What is minimised: the error and the term that revives dead latents.", "loss (scaled units)", True),
+    (
+        "loss",
+        "Loss",
+        "What is minimised: the error and the term that revives dead latents.",
+        "loss (scaled units)",
+        True,
+    ),
     ("l0", "Active latents (L0)", "Constant where the architecture fixes it.", "latents per token", False),
-    ("dead_window_fraction", "Dead latents while training", "Share that has not fired for a while, on the training split.", "share of latents", False),
+    (
+        "dead_window_fraction",
+        "Dead latents while training",
+        "Share that has not fired for a while, on the training split.",
+        "share of latents",
+        False,
+    ),
     ("learning_rate", "Learning rate", "Rises, stays, falls.", "rate", False),
 )
 
@@ -55,4 +67,8 @@ def _figure(key: str, title: str, label: str, log: bool, members: Sequence[Membe
 
 def _series(member: Member, key: str) -> Line:
     records = [r for r in member.curves if key in r]
-    return Line(COLOURS[member.number % len(COLOURS)], [r.get("n_tokens", r["step"]) for r in records], [r[key] for r in records])
+    return Line(
+        COLOURS[member.number % len(COLOURS)],
+        [r.get("n_tokens", r["step"]) for r in records],
+        [r[key] for r in records],
+    )

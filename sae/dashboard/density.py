@@ -21,7 +21,9 @@ class Densities(NamedTuple):
     sentences: tuple[str, ...]
 
 
-def densities_of(members: Sequence[Member], densities: Mapping[int, Float[np.ndarray, "_latent"]], n_tokens: Mapping[int, int]) -> Densities | None:
+def densities_of(
+    members: Sequence[Member], densities: Mapping[int, Float[np.ndarray, "_latent"]], n_tokens: Mapping[int, int]
+) -> Densities | None:
     """The density plot over all members that have a catalogue, by member number; None where none has."""
     shown = [m for m in members if m.number in densities]
     alive = [densities[m.number][densities[m.number] > 0] for m in shown]
@@ -29,7 +31,10 @@ def densities_of(members: Sequence[Member], densities: Mapping[int, Float[np.nda
         return None
     lowest = np.floor(np.log10(min(a.min() for a in alive if len(a))))
     edges = np.linspace(lowest, 0, int(-lowest) * BINS_PER_DECADE + 1) if lowest < 0 else np.array([-1.0, 0.0])
-    counts = [(COLOURS[m.number % len(COLOURS)], np.histogram(np.log10(a), edges)[0].tolist()) for m, a in zip(shown, alive, strict=True)]
+    counts = [
+        (COLOURS[m.number % len(COLOURS)], np.histogram(np.log10(a), edges)[0].tolist())
+        for m, a in zip(shown, alive, strict=True)
+    ]
     frame = Frame("log₁₀ density (share of tokens on which a latent fires)", "latents")
     svg = histogram("densities", "Histogram of latent densities", frame, counts, edges.tolist())
     return Densities(svg, tuple(_sentence(m, densities[m.number], n_tokens[m.number]) for m in shown))
@@ -40,6 +45,6 @@ def _sentence(member: Member, densities: Float[np.ndarray, "latent"], n_tokens: 
     name = f"{member.name}: " if member.name else ""
     median = percent(float(np.median(densities[densities > 0]))) if n_dead < n else "–"
     return (
-        f"{name}{count(n_dead)} of {count(n)} latents ({percent(n_dead / n)}) fire on none of the {count(n_tokens)} test "
-        f"tokens and are not in the plot; of the others, half fire on more than {median} of tokens."
+        f"{name}{count(n_dead)} of {count(n)} latents ({percent(n_dead / n)}) fire on none of the {count(n_tokens)} "
+        f"test tokens and are not in the plot; of the others, half fire on more than {median} of tokens."
     )

@@ -64,12 +64,16 @@ def _facts(members: Sequence[Member], settings: Mapping[str, Any]) -> list[Fact]
     width = harvest.get("sites", {}).get(site, {}).get("d")
     rows = harvest.get("n_rows", {})
     facts = [
-        Fact("Model", _name(settings.get("model")), f"fingerprint {str(keys['model'])[:16]}" if "model" in keys else ""),
+        Fact(
+            "Model", _name(settings.get("model")), f"fingerprint {str(keys['model'])[:16]}" if "model" in keys else ""
+        ),
         Fact("Site", site, f"{count(width)} numbers per token" if width else "the place in the model that was read"),
         Fact("Text", _name(text.get("source")), _text_note(harvest)),
         Fact("Activations", _splits(rows), "tokens per split; a document lies wholly in one split") if rows else None,
         Fact("Dictionary", _shape(train), _training_note(train)),
-        Fact("Labelled texts", _name(settings["concepts"]), "texts in which a variable's value is known") if _asked(first) else None,
+        Fact("Labelled texts", _name(settings["concepts"]), "texts in which a variable's value is known")
+        if _asked(first)
+        else None,
         Fact("Seed", str(settings.get("seed", 0)), "of everything random"),
         Fact("Software", _versions(manifest), _revision(manifest)),
     ]

@@ -60,18 +60,22 @@ def report(title: str, n_cards: int, members: Sequence[Mapping[str, Artifact]], 
     """
     read = read_members(members)
     parts, densities = _parts(read, n_cards)
-    html = _environment().get_template("page.html").render(
-        title=title,
-        facts=facts_of(read, settings),
-        scorecards=[card for member in read if (card := scorecard_of(member)) is not None],
-        sweep=sweep_rows(read) if len(read) > 1 else (),
-        metrics=METRICS,
-        curves=curves_of(read),
-        densities=densities,
-        parts=parts,
-        questions=[_QUESTIONS[stage] for stage in FINDING_STAGES],
-        n_shades=N_SHADES,
-        min_active=MIN_ACTIVE,
+    html = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            facts=facts_of(read, settings),
+            scorecards=[card for member in read if (card := scorecard_of(member)) is not None],
+            sweep=sweep_rows(read) if len(read) > 1 else (),
+            metrics=METRICS,
+            curves=curves_of(read),
+            densities=densities,
+            parts=parts,
+            questions=[_QUESTIONS[stage] for stage in FINDING_STAGES],
+            n_shades=N_SHADES,
+            min_active=MIN_ACTIVE,
+        )
     )
     return Report(html, sum(len(part.cards) for part in parts))
 
@@ -95,7 +99,9 @@ def _parts(members: Sequence[Member], n_cards: int) -> tuple[list[Part], Densiti
                 densities[member.number], n_tokens[member.number] = catalogue.densities, catalogue.n_tokens
                 cards = cards_of(member, catalogue, n_cards, reasons(member.all_findings))
         has_catalogue = "catalogue" in member.artifacts
-        parts.append(Part(member.number, member.name, member.hash, claims_of(member), doses_of(member), cards, has_catalogue))
+        parts.append(
+            Part(member.number, member.name, member.hash, claims_of(member), doses_of(member), cards, has_catalogue)
+        )
     return parts, densities_of(members, densities, n_tokens)
 
 

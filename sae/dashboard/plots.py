@@ -68,7 +68,9 @@ def lines(name: str, title: str, frame: Frame, series: Sequence[Line], bands: Se
     return draw(name, title, paint)
 
 
-def histogram(name: str, title: str, frame: Frame, counts: Sequence[tuple[str, Sequence[int]]], edges: Sequence[Number]) -> Markup:
+def histogram(
+    name: str, title: str, frame: Frame, counts: Sequence[tuple[str, Sequence[int]]], edges: Sequence[Number]
+) -> Markup:
     """One or several histograms over the same bins; a single one is filled."""
 
     def paint(canvas: Axes) -> None:
@@ -97,11 +99,15 @@ def _prepare(canvas: Axes, frame: Frame) -> None:
 def _ticks(axis: Axis, log: bool) -> None:
     if log:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
-        axis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: _of_log_axis(x)))
         axis.set_minor_locator(NullLocator())
     else:
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.6g}".replace("-", MINUS)))
+
+
+def _of_log_axis(value: float) -> str:
+    return f"{value:g}" if 1e-3 <= value < 1e4 else short(value)
 
 
 def bar_path(counts: Sequence[int], width: int = 100, height: int = 30) -> str:

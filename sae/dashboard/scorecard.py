@@ -21,13 +21,55 @@ class Metric(NamedTuple):
 
 
 METRICS = (
-    Metric("fvu", "FVU", "share", "lower", "Fraction of the activations' variance that the reconstruction misses: 0 is perfect, 1 is no better than always answering the mean."),
-    Metric("l0", "L0", "numbers per token", "", "How many numbers describe a token. It is a price, not a goal: compare other rows at equal L0."),
-    Metric("dead_fraction", "Dead latents", "share", "lower", "Latents that fire on no token of the test split: capacity that does nothing here."),
-    Metric("delta_ce_nats", "ΔCE", "nats per token", "lower", "How much worse the model predicts the next token when it must work with the reconstruction instead of its own activations."),
-    Metric("ce_loss_recovered", "CE recovered, zero", "share", "higher", "ΔCE as a share of the harm that zeroing the site does: 1 means no harm, 0 as bad as zeroing. It saturates near 1, so read ΔCE first."),
-    Metric("ce_loss_recovered_mean", "CE recovered, mean", "share", "higher", "The same against replacing the site by its mean, a harder comparison."),
-    Metric("kl_nats", "KL", "nats per token", "lower", "How far the model's whole prediction moves, also where the loss happens to stay the same."),
+    Metric(
+        "fvu",
+        "FVU",
+        "share",
+        "lower",
+        "Fraction of the activations' variance that the reconstruction misses: 0 is perfect, 1 no better than the mean.",
+    ),
+    Metric(
+        "l0",
+        "L0",
+        "numbers per token",
+        "",
+        "How many numbers describe a token. It is a price, not a goal: compare the others at equal L0.",
+    ),
+    Metric(
+        "dead_fraction",
+        "Dead latents",
+        "share",
+        "lower",
+        "Latents that fire on no token of the test split: capacity that does nothing here.",
+    ),
+    Metric(
+        "delta_ce_nats",
+        "ΔCE",
+        "nats per token",
+        "lower",
+        "How much worse the model predicts the next token when it works with the reconstruction.",
+    ),
+    Metric(
+        "ce_loss_recovered",
+        "CE recovered, zero",
+        "share",
+        "higher",
+        "ΔCE against zeroing the site: 1 is no harm, 0 as bad as zeroing. It saturates near 1, so read ΔCE first.",
+    ),
+    Metric(
+        "ce_loss_recovered_mean",
+        "CE recovered, mean",
+        "share",
+        "higher",
+        "The same against replacing the site by its mean, a harder comparison.",
+    ),
+    Metric(
+        "kl_nats",
+        "KL",
+        "nats per token",
+        "lower",
+        "How far the model's whole prediction moves, also where the loss happens to stay the same.",
+    ),
 )
 CONTENDERS = {
     "dictionary": ("Dictionary", "trained"),
@@ -100,7 +142,9 @@ def _cell(score: Score | None) -> Measured:
 
 def _differences(card: Scorecard) -> list[Difference]:
     table = card.differences
-    return [_difference(key, other, table[other][key]) for key in _DIFFERENCES for other in table if key in table[other]]
+    return [
+        _difference(key, other, table[other][key]) for key in _DIFFERENCES for other in table if key in table[other]
+    ]
 
 
 def _difference(key: str, other: str, score: Score) -> Difference:
@@ -119,7 +163,7 @@ def _difference(key: str, other: str, score: Score) -> Difference:
 def _caption(card: Scorecard) -> str:
     loss = _cell(card.model.get("ce_nats"))
     return (
-        f"Test split ({count(card.n_tokens)} tokens of {count(card.n_documents)} documents), which neither training nor "
-        f"any choice has seen. In brackets: 95 % intervals by bootstrap over documents. The model's own loss there is "
+        f"Test split ({count(card.n_tokens)} tokens of {count(card.n_documents)} documents), which neither training "
+        f"nor any choice has seen. In brackets: 95 % intervals by bootstrap over documents. The model's own loss there is "
         f"{loss.value} {loss.interval} nats per token."
     )

@@ -68,7 +68,9 @@ def draw(name: str, title: str, paint: Callable[[Axes], None], size: tuple[float
 
 def _bare(root: ElementTree.Element, name: str) -> None:
     """Takes out what belongs to a file, and makes identifiers the figure's own."""
-    used = {next(filter(None, m.groups())) for e in root.iter() for v in e.attrib.values() for m in _REFERENCE.finditer(v)}
+    used = {
+        next(filter(None, m.groups())) for e in root.iter() for v in e.attrib.values() for m in _REFERENCE.finditer(v)
+    }
     for element in list(root.iter()):
         for child in list(element):
             if _local(child.tag) in ("metadata", "style"):

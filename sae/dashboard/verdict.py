@@ -42,7 +42,9 @@ def verdict(finding: Finding) -> Verdict:
         return _above(passes)
     if gap.high < 0:
         reversed_ = finding.effect < 0 and abs(finding.effect) > abs(finding.control.effect) and passes is not False
-        return Verdict("below", "an effect, but in the opposite direction" if reversed_ else "does worse than its control")
+        return Verdict(
+            "below", "an effect, but in the opposite direction" if reversed_ else "does worse than its control"
+        )
     if passes:
         return Verdict("unsettled", "passes its test, yet is not told apart from its control")
     return Verdict("same", "not told apart from its control")

@@ -129,7 +129,9 @@ def catalogue(folder: Path) -> Artifact:
         for latent in range(D_SAE):
             promoted = [TokenEffect(token=f" word{i}", token_id=i, logits_per_unit=1 - i / 10) for i in range(10)]
             suppressed = [TokenEffect(token=HOSTILE, token_id=i, logits_per_unit=-1 + i / 10) for i in range(10)]
-            writer.write(latent, [example(i, words) for i in range(8)] if density[latent] > 0 else [], promoted, suppressed)
+            writer.write(
+                latent, [example(i, words) for i in range(8)] if density[latent] > 0 else [], promoted, suppressed
+            )
     return artifact(folder, "catalogues", "c" * 16, {}, {})
 
 
@@ -143,13 +145,19 @@ def finding(kind: str, variable: str, effect: float, control: float, **changes: 
     given = {
         "kind": kind,
         "variable": variable,
-        "subject": Subject(kind="latent", site=SITE, dictionary="d" * 16, latents=(BEST[variable],), name="best single latent"),
+        "subject": Subject(
+            kind="latent", site=SITE, dictionary="d" * 16, latents=(BEST[variable],), name="best single latent"
+        ),
         "effect": effect,
         "unit": "balanced accuracy" if kind == "probe" else "log-odds",
         "direction": "1 means that of every held-out text it tells its number; 0.5 is guessing",
         "interval": Interval(low=effect - 0.05, high=effect + 0.05),
         "n_documents": 212,
-        "control": Control(what="the same search in the untrained dictionary", effect=control, interval=Interval(low=control - 0.04, high=control + 0.04)),
+        "control": Control(
+            what="the same search in the untrained dictionary",
+            effect=control,
+            interval=Interval(low=control - 0.04, high=control + 0.04),
+        ),
         "p": 0.001,
         "q": 0.002,
         "settings": {"method": "best_latent", "level": "variable"},
@@ -162,12 +170,14 @@ def findings(folder: Path, stage: str, hash: str) -> Artifact:
     rows = [finding(kind, "number", 0.93, 0.6), finding(kind, "sentiment", 0.62, 0.61, q=0.3)]
     if stage == "probe":
         site = Subject(kind="probe", site=SITE, name="logistic probe on the residual stream")
-        rows.insert(0, finding(kind, "number", 0.98, 0.5, subject=site, settings={"method": "logistic", "level": "variable"}))
+        rows.insert(
+            0, finding(kind, "number", 0.98, 0.5, subject=site, settings={"method": "logistic", "level": "variable"})
+        )
     write_findings(folder / "findings.jsonl", rows)
     return artifact(folder, "findings", hash * 16, {}, {})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings() -> dict[str, Any]:
     """A resolved experiment as plain values."""
     return {
@@ -180,26 +190,37 @@ def settings() -> dict[str, Any]:
     }
 
 
+def artifacts(root: Path) -> dict[str, Artifact]:
+    """A whole run of one dictionary, in folders under `root`."""
+    makers: dict[str, Callable[[Path], Artifact]] = {
+        "harvest": harvest,
+        "train": lambda folder: train(folder, 16),
+        "evaluate": evaluate,
+        "catalogue": catalogue,
+        "probe": lambda folder: findings(folder, "probe", "1"),
+        "steer": lambda folder: findings(folder, "steer", "2"),
+        "validate": lambda folder: findings(folder, "validate", "3"),
+    }
+    made = {}
+    for stage, maker in makers.items():
+        (root / stage).mkdir()
+        made[stage] = maker(root / stage)
+    return made
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    """The artifacts of one dictionary."""
+    return artifacts(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def sparser(run: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    """A second member of a sweep, trained with another L0."""
+    return {**run, "train": train(tmp_path_factory.mktemp("train"), 32)}
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., dict[str, Artifact]]:
-    """Makes the artifacts of one member: `run(l0=16, without=("steer",))`."""
-
-    def make(l0: int = 16, without: tuple[str, ...] = ()) -> dict[str, Artifact]:
-        makers: dict[str, Callable[[Path], Artifact]] = {
-            "harvest": harvest,
-            "train": lambda folder: train(folder, l0),
-            "evaluate": evaluate,
-            "catalogue": catalogue,
-            "probe": lambda folder: findings(folder, "probe", "1"),
-            "steer": lambda folder: findings(folder, "steer", "2"),
-            "validate": lambda folder: findings(folder, "validate", "3"),
-        }
-        made = {}
-        for stage, maker in makers.items():
-            if stage not in without:
-                folder = tmp_path / f"{stage}-{l0}"
-                folder.mkdir(exist_ok=True)
-                made[stage] = maker(folder)
-        return made
-
-    return make
+def make_finding() -> Callable[..., Finding]:
+    """`finding(kind, variable, effect, control, **changes)`."""
+    return finding
