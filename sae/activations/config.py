@@ -16,7 +16,7 @@ class Exclude(Strict):
 
     special: bool = True
     """Leave out tokens that stand for no text (BOS, EOS, padding …)."""
-    first: int = Field(0, ge=0)
+    first: Annotated[int, Field(ge=0)] = 0
     """Leave out this many positions at the start of every document, BOS included."""
 
 

@@ -30,6 +30,7 @@ from sae.core.splits import SPLITS, Split
 from sae.core.streams import Moments
 from sae.lm.hooks import reading
 from sae.lm.load import LoadedModel
+from sae.lm.site import check_site
 from sae.lm.tokens import Document, Packed, Text, batches, prefix_ids, special_ids, tokenize
 
 BLOCK_TOKENS = 1 << 18
@@ -55,13 +56,13 @@ class Harvest:
     """One harvest into one folder; `run` does it, then `counts` and `moments` say what came out."""
 
     def __init__(self, loaded: LoadedModel, sites: Sequence[str], config: HarvestConfig, folder: Path) -> None:
-        """What an earlier, unfinished harvest left in `folder` is removed."""
+        """Removes what an earlier, unfinished harvest left in `folder`; raises InputError for an unknown site."""
         self.counts = Counts()
         self.moments: dict[str, Moments] = {}
         self.exhausted = False
         """Whether the text ended before `max_tokens`."""
         self._loaded, self._config, self._folder = loaded, config, folder
-        self._sites = tuple(sites)
+        self._sites = tuple(str(check_site(loaded.model, site)) for site in sites)
         self._special = torch.tensor(sorted(special_ids(loaded.tokenizer)))
         self._writers: dict[Split, SplitWriter] = {}
         self._open = ExitStack()
@@ -127,7 +128,7 @@ class Harvest:
             "position": packed.positions[keep].to(torch.int32).numpy(),
         }
         for site in self._sites:
-            x = _rows(site, captured[site], keep)
+            x = kept_rows(site, captured[site], keep)
             stored = x.to(TORCH[self._config.dtype]).cpu()
             if not torch.isfinite(stored).all():
                 raise _not_finite(site, x.cpu(), stored, columns)
@@ -175,7 +176,7 @@ class Harvest:
         Contents(dtype=config.dtype, window=config.window, sites=sites, shards=shards).write(self._folder)
 
 
-def _rows(site: str, captured: Tensor, keep: Bool[Tensor, "batch window"]) -> Float[Tensor, "row d"]:
+def kept_rows(site: str, captured: Tensor, keep: Bool[Tensor, "batch window"]) -> Float[Tensor, "row d"]:
     """The kept rows of one site.
 
     Raises:

@@ -1,8 +1,8 @@
 """Mean and variance of a site over the train split, of the rows as stored, and the scale that follows from them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,8 @@ from sae.core.streams import Moments
 FILE = "moments.safetensors"
 
 
-class SiteMoments(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class SiteMoments:
     """First two moments of a site, float64, in the model's own units."""
 
     mean: Float[Tensor, "d"]

@@ -19,6 +19,7 @@ from jaxtyping import Int, Int32
 from sae.activations.config import Encoding
 from sae.activations.contents import SiteContents
 from sae.activations.encoding import STORED
+from sae.activations.hdf5 import append, create_file, dataset, growing, read
 from sae.core.errors import WorldError
 
 CHUNK_ROWS = 1024
@@ -30,11 +31,6 @@ def dataset_of(site: str) -> str:
     return f"activations/{site}"
 
 
-def create_file(path: Path) -> h5py.File:
-    """A new HDF5 file whose bytes depend on its contents only: old object headers carry no times."""
-    return h5py.File(path, "w", libver=("earliest", "v110"))
-
-
 class ShardWriter:
     """Writes one shard; `finish` gives it its name."""
 
@@ -44,18 +40,15 @@ class ShardWriter:
         self._part = path.with_name(path.name + ".part")
         self._file = create_file(self._part)
         self._file.attrs["split"] = split
-        self._datasets: dict[str, h5py.Dataset] = {name: self._column(name, (), np.dtype("<i4")) for name in COLUMNS}
+        self._datasets: dict[str, h5py.Dataset] = {
+            name: growing(self._file, name, (), np.dtype("<i4"), CHUNK_ROWS) for name in COLUMNS
+        }
         for site in sites:
-            dataset = self._column(dataset_of(site.name), (site.d,), STORED[encoding])
-            dataset.attrs.update({"site": site.name, "d": site.d, "dtype": encoding})
-            self._datasets[site.name] = dataset
+            rows = growing(self._file, dataset_of(site.name), (site.d,), STORED[encoding], CHUNK_ROWS)
+            rows.attrs.update({"site": site.name, "d": site.d, "dtype": encoding})
+            self._datasets[site.name] = rows
         self._pending = {n: np.zeros((CHUNK_ROWS, *d.shape[1:]), d.dtype) for n, d in self._datasets.items()}
         self._n_pending = 0
-
-    def _column(self, name: str, width: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
-        return self._file.create_dataset(
-            name, (0, *width), dtype, maxshape=(None, *width), chunks=(CHUNK_ROWS, *width), track_times=False
-        )
 
     def append(self, columns: Mapping[str, np.ndarray]) -> None:
         """Adds rows: `document`, `position` and one array of stored words per site."""
@@ -71,11 +64,10 @@ class ShardWriter:
                 self._flush()
 
     def _flush(self) -> None:
-        stop = self.n_rows + self._n_pending
-        for name, dataset in self._datasets.items():
-            dataset.resize(stop, axis=0)
-            dataset[self.n_rows : stop] = self._pending[name][: self._n_pending]
-        self.n_rows, self._n_pending = stop, 0
+        for name, rows in self._datasets.items():
+            append(rows, self._pending[name][: self._n_pending])
+        self.n_rows += self._n_pending
+        self._n_pending = 0
 
     def finish(self) -> None:
         """Writes what is pending, closes the file and gives it its name."""
@@ -107,12 +99,14 @@ class Shard:
             raise WorldError(f"shard {path} cannot be read ({error}); delete {path.parent} and harvest again") from None
 
     def _check(self, file: h5py.File) -> None:
-        expected = {name: ((self.n_rows,), np.dtype("<i4")) for name in COLUMNS}
+        expected: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+            name: ((self.n_rows,), np.dtype("<i4")) for name in COLUMNS
+        }
         for site in self._sites.values():
             expected[dataset_of(site.name)] = ((self.n_rows, site.d), STORED[self._encoding])
         for name, (shape, dtype) in expected.items():
-            dataset = file[name]
-            found = (dataset.shape, dataset.dtype, dataset.attrs.get("dtype", self._encoding))
+            rows = dataset(file, name)
+            found = (rows.shape, rows.dtype, rows.attrs.get("dtype", self._encoding))
             if found != (shape, dtype, self._encoding):
                 raise WorldError(
                     f"shard {self.path} has {name} of shape {found[0]} and dtype {found[1]} ({found[2]}), "
@@ -131,7 +125,7 @@ class Shard:
 
     def _read_column(self, name: str) -> Int32[np.ndarray, "row"]:
         with h5py.File(self.path, "r") as file:
-            return file[name][:]
+            return read(file, name)
 
     def read(self, site: str, runs: Int[np.ndarray, "run 2"], out: np.ndarray) -> None:
         """Reads runs of rows [start, stop) one after the other into `out` [row, d], of the stored dtype.
@@ -141,7 +135,7 @@ class Shard:
         """
         offsets = self._chunk_offsets(site)
         row_bytes = out.itemsize * out.shape[1]
-        target = memoryview(out).cast("B") if out.size else memoryview(b"")
+        target = out.reshape(-1).view(np.uint8).data
         at = 0
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
@@ -163,7 +157,7 @@ class Shard:
                 def note(chunk: Any) -> None:
                     offsets[chunk.chunk_offset[0] // CHUNK_ROWS] = chunk.byte_offset
 
-                file[dataset_of(site)].id.chunk_iter(note)
+                dataset(file, dataset_of(site)).id.chunk_iter(note)
             self._offsets[site] = offsets
         return self._offsets[site]
 

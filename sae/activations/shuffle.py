@@ -56,7 +56,8 @@ class ShuffledBatches:
         self.n_rows = activations.n_rows(split)
         self.n_per_batch = batch
         self.d = activations.d(site)
-        self._activations, self._site, self._split = activations, site, split
+        self._activations, self._site = activations, site
+        self._split: Split = split
         self._order = RowOrder(self.n_rows, seed, buffer_rows, slice_rows)
         self._buffers: dict[tuple[int, int], Future[_Loaded]] = {}
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shuffled-rows")

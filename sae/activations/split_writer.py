@@ -18,7 +18,9 @@ class SplitWriter:
         self, folder: Path, split: Split, sites: tuple[SiteContents, ...], encoding: Encoding, shard_rows: int
     ) -> None:
         self.sites = sites
-        self._folder, self._split, self._encoding = folder, split, encoding
+        self._folder = folder
+        self._split: Split = split
+        self._encoding: Encoding = encoding
         self._shard_rows = shard_rows
         self._finished: list[ShardContents] = []
         self._writer: ShardWriter | None = None

@@ -7,13 +7,12 @@ Documents lie one after the other in corpus order; `document_start` has one entr
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
-from sae.activations.shard import create_file
+from sae.activations.hdf5 import append, create_file, dataset, growing, read
 from sae.core.errors import WorldError
 from sae.core.splits import SPLITS, Split
 from sae.lm.tokens import Document
@@ -28,33 +27,24 @@ class StreamWriter:
 
     def __init__(self, folder: Path, special_ids: Sequence[int]) -> None:
         self._file = create_file(folder / FILE)
-        self._ids = self._growing("ids", np.dtype("<i4"))
-        self._splits = self._growing("split", np.dtype("u1"))
-        self._sources = self._growing("source", np.dtype("<i4"))
-        self._starts = self._growing("document_start", np.dtype("<i8"))
-        self._append(self._starts, np.zeros(1, np.int64))
+        self._ids = growing(self._file, "ids", (), np.dtype("<i4"), _CHUNK)
+        self._splits = growing(self._file, "split", (), np.dtype("u1"), _CHUNK)
+        self._sources = growing(self._file, "source", (), np.dtype("<i4"), _CHUNK)
+        self._starts = growing(self._file, "document_start", (), np.dtype("<i8"), _CHUNK)
+        append(self._starts, np.zeros(1, np.int64))
         self._file.create_dataset("special_ids", data=np.array(sorted(special_ids), "<i4"), track_times=False)
         self.n_tokens = 0
         self.n_documents = 0
-
-    def _growing(self, name: str, dtype: np.dtype[Any]) -> h5py.Dataset:
-        return self._file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(_CHUNK,), track_times=False)
-
-    @staticmethod
-    def _append(dataset: h5py.Dataset, values: np.ndarray) -> None:
-        n = len(dataset)
-        dataset.resize(n + len(values), axis=0)
-        dataset[n:] = values
 
     def append(self, documents: Sequence[Document]) -> None:
         """Adds documents in corpus order."""
         if not documents:
             return
         lengths = np.array([len(document.ids) for document in documents], np.int64)
-        self._append(self._ids, np.concatenate([document.ids for document in documents]))
-        self._append(self._starts, self.n_tokens + np.cumsum(lengths))
-        self._append(self._splits, np.array([SPLITS.index(document.split) for document in documents], np.uint8))
-        self._append(self._sources, np.array([document.source for document in documents], np.int32))
+        append(self._ids, np.concatenate([document.ids for document in documents]))
+        append(self._starts, self.n_tokens + np.cumsum(lengths))
+        append(self._splits, np.array([SPLITS.index(document.split) for document in documents], np.uint8))
+        append(self._sources, np.array([document.source for document in documents], np.int32))
         self.n_tokens += int(lengths.sum())
         self.n_documents += len(documents)
 
@@ -70,11 +60,11 @@ class TokenStream:
         self.path = folder / FILE
         try:
             with h5py.File(self.path, "r") as file:
-                self.document_start: Int[np.ndarray, "document_plus_one"] = file["document_start"][:]
-                self.split_index: UInt8[np.ndarray, "document"] = file["split"][:]
-                self.source: Int32[np.ndarray, "document"] = file["source"][:]
-                self.special_ids = tuple(int(i) for i in file["special_ids"][:])
-                n_ids = len(file["ids"])
+                self.document_start: Int[np.ndarray, "document_plus_one"] = read(file, "document_start")
+                self.split_index: UInt8[np.ndarray, "document"] = read(file, "split")
+                self.source: Int32[np.ndarray, "document"] = read(file, "source")
+                self.special_ids = tuple(int(i) for i in read(file, "special_ids"))
+                n_ids = dataset(file, "ids").shape[0]
         except (OSError, KeyError) as error:
             raise WorldError(f"{self.path} cannot be read ({error}); delete {folder} and harvest again") from None
         if len(self.document_start) != len(self.split_index) + 1 or self.document_start[-1] != n_ids:
@@ -95,7 +85,7 @@ class TokenStream:
 
     def _read(self, start: int, stop: int) -> Int32[np.ndarray, "token"]:
         with h5py.File(self.path, "r") as file:
-            return file["ids"][start:stop]
+            return read(file, "ids", start, stop)
 
     def document(self, index: int) -> Document:
         """One document."""

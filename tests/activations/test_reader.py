@@ -12,6 +12,7 @@ import torch
 from sae.activations.config import Encoding
 from sae.activations.contents import FILE
 from sae.activations.encoding import rows_of, words
+from sae.activations.hdf5 import dataset
 from sae.activations.reader import Activations
 from sae.core.errors import InputError, WorldError
 
@@ -115,7 +116,7 @@ def _other_dtype(folder: Path) -> None:
 
 def _fewer_rows(folder: Path) -> None:
     with h5py.File(folder / "train-00000.h5", "r+") as file:
-        file["document"].resize(100, axis=0)
+        dataset(file, "document").resize(100, axis=0)
 
 
 def _newer(folder: Path) -> None:
