@@ -76,8 +76,8 @@ def histogram(
     def paint(canvas: Axes) -> None:
         _prepare(canvas, frame)
         for colour, heights in counts:
-            filled = {"fill": True, "alpha": 0.75} if len(counts) == 1 else {"linewidth": 1.4}
-            canvas.stairs(heights, edges, color=colour, **filled)
+            alone = len(counts) == 1
+            canvas.stairs(heights, edges, color=colour, fill=alone, alpha=0.75 if alone else 1)
         canvas.set_ylim(bottom=0)
 
     return draw(name, title, paint)

@@ -26,7 +26,7 @@ METRICS = (
         "FVU",
         "share",
         "lower",
-        "Fraction of the activations' variance that the reconstruction misses: 0 is perfect, 1 no better than the mean.",
+        "Fraction of the activations' variance that the reconstruction misses: 0 is perfect, 1 only the mean.",
     ),
     Metric(
         "l0",
@@ -164,6 +164,6 @@ def _caption(card: Scorecard) -> str:
     loss = _cell(card.model.get("ce_nats"))
     return (
         f"Test split ({count(card.n_tokens)} tokens of {count(card.n_documents)} documents), which neither training "
-        f"nor any choice has seen. In brackets: 95 % intervals by bootstrap over documents. The model's own loss there is "
-        f"{loss.value} {loss.interval} nats per token."
+        f"nor any choice has seen. In brackets: 95 % intervals by bootstrap over documents. The model's own loss "
+        f"there is {loss.value} {loss.interval} nats per token."
     )

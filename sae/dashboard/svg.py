@@ -8,6 +8,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable
+from typing import Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 INK, MUTED, GRID = "#1d2733", "#5b6876", "#e3e8ee"
 SIZE_INCHES = (3.9, 2.5)
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": "sans-serif",
