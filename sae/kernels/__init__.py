@@ -5,6 +5,6 @@ nothing of size tokens × latents kept.
 """
 
 from sae.kernels.code import Code, DenseCode, FixedCode
-from sae.kernels.sparse import encode_topk, sparse_decode, topk
+from sae.kernels.sparse import encode_topk, largest, sparse_decode, topk
 
-__all__ = ["Code", "DenseCode", "FixedCode", "encode_topk", "sparse_decode", "topk"]
+__all__ = ["Code", "DenseCode", "FixedCode", "encode_topk", "largest", "sparse_decode", "topk"]

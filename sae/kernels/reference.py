@@ -28,6 +28,17 @@ def encode_topk(
     return topk(x @ encoder_rows.T + b_enc, k)
 
 
+def largest(
+    x: Float[Tensor, "*token d_in"],
+    encoder_rows: Float[Tensor, "d_sae d_in"],
+    b_enc: Float[Tensor, "d_sae"],
+    k: int,
+) -> FixedCode:
+    """The k largest pre-activations of each token, negative ones as they are."""
+    values, indices = (x @ encoder_rows.T + b_enc).sort(dim=-1, descending=True, stable=True)
+    return FixedCode(values[..., :k], indices[..., :k], len(encoder_rows))
+
+
 def sparse_decode(code: Code, W_dec: Float[Tensor, "d_sae d_out"]) -> Float[Tensor, "*token d_out"]:
     """Σ_f z_f W_dec[f] for each token, without bias."""
     return code.dense() @ W_dec

@@ -42,7 +42,18 @@ def encode_topk(
     k: int,
 ) -> FixedCode:
     """TopK of the linear map; `encoder_rows[f]` is what latent f reads."""
-    values, indices = _EncodeTopK.apply(x.reshape(-1, x.shape[-1]), encoder_rows, b_enc, k)  # type: ignore[misc]
+    code = largest(x, encoder_rows, b_enc, k)
+    return FixedCode(code.values.relu(), code.indices, code.d_sae)
+
+
+def largest(
+    x: Float[Tensor, "*token d_in"],
+    encoder_rows: Float[Tensor, "d_sae d_in"],
+    b_enc: Float[Tensor, "d_sae"],
+    k: int,
+) -> FixedCode:
+    """The k largest pre-activations of each token in descending order, negative ones as they are."""
+    values, indices = _Largest.apply(x.reshape(-1, x.shape[-1]), encoder_rows, b_enc, k)  # type: ignore[misc]
     shape = (*x.shape[:-1], k)
     return FixedCode(values.view(shape), indices.view(shape), len(encoder_rows))
 
@@ -60,20 +71,18 @@ def sparse_decode(code: Code, W_dec: Float[Tensor, "d_sae d_out"]) -> Float[Tens
             assert_never(code)
 
 
-class _EncodeTopK(torch.autograd.Function):
+class _Largest(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rows: Tensor, bias: Tensor, k: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         values, indices = _select(x, rows, bias, k)
-        values.relu_()
-        ctx.save_for_backward(x, rows, values, indices)
+        ctx.save_for_backward(x, rows, indices)
         ctx.mark_non_differentiable(indices)
         return values, indices
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, rows, values, indices = ctx.saved_tensors
-        grad = grad * (values > 0)
+        x, rows, indices = ctx.saved_tensors
         grad_x = _bag(indices, rows, grad) if ctx.needs_input_grad[0] else None
         if not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
             return grad_x, None, None, None

@@ -20,22 +20,23 @@ def problem(size: tuple[int, int, int, int], dtype: torch.dtype, seed: int) -> t
     return x, rows, bias, W_dec
 
 
-def run(kernel, leaves: tuple[Tensor, ...], k: int, weight: Tensor):
+def run(kernel, leaves: tuple[Tensor, ...], k: int, weight: Tensor, signed: bool = False):
     x, rows, bias, W_dec = (leaf.clone().requires_grad_() for leaf in leaves)
-    code = kernel.encode_topk(x, rows, bias, k)
+    encode = kernel.largest if signed else kernel.encode_topk
+    code = encode(x, rows, bias, k)
     y = kernel.sparse_decode(code, W_dec)
     (y * weight).sum().backward()
     return code, y, [leaf.grad for leaf in (x, rows, bias, W_dec)]
 
 
 @settings(max_examples=60, deadline=None)
-@given(size=sizes, dtype=dtypes, seed=st.integers(0, 99))
-def test_value_and_gradient_equal_the_reference(size, dtype, seed):
+@given(size=sizes, dtype=dtypes, seed=st.integers(0, 99), signed=st.booleans())
+def test_value_and_gradient_equal_the_reference(size, dtype, seed, signed):
     k = min(size[2], size[3])
     leaves = problem(size, dtype, seed)
     weight = torch.linspace(-1, 2, size[0] * size[1], dtype=dtype).view(size[0], size[1])
-    code, y, gradients = run(sparse, leaves, k, weight)
-    code_ref, y_ref, gradients_ref = run(reference, leaves, k, weight)
+    code, y, gradients = run(sparse, leaves, k, weight, signed)
+    code_ref, y_ref, gradients_ref = run(reference, leaves, k, weight, signed)
     torch.testing.assert_close(code.values, code_ref.values)
     torch.testing.assert_close(code.dense(), code_ref.dense())
     torch.testing.assert_close(y, y_ref)
