@@ -95,9 +95,9 @@ def test_documents_hold_the_tokens_asked_for():
 
 
 def test_documents_are_written_fast():
-    began = time.perf_counter()
+    began = time.process_time()
     n_words = sum(len(document.words) for document in documents(seed=0, n_tokens=100_000))
-    assert n_words / (time.perf_counter() - began) > 100_000, "300,000 a second on a free machine without type checks"
+    assert n_words / (time.process_time() - began) > 100_000, "millions a second without type checks"
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
