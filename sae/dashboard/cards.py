@@ -14,7 +14,6 @@ from jaxtyping import Int
 
 from sae.catalogue.catalogue import Catalogue
 from sae.catalogue.records import Example, Feature, TokenEffect
-from sae.core.records import Finding
 from sae.dashboard.claims import Claim, claim_of
 from sae.dashboard.member import Member
 from sae.dashboard.numbers import count, fixed, percent, short
@@ -129,12 +128,9 @@ def _used(counts: Sequence[int]) -> tuple[int, int]:
 
 
 def _claims(member: Member, latent: int) -> list[Claim]:
-    pairs: list[tuple[str, Finding]] = [(stage, f) for stage, found in member.findings.items() for f in found]
-    return [
-        claim_of(stage, f)
-        for stage, f in pairs
-        if f.subject.kind in ("latent", "latents") and latent in f.subject.latents
-    ]
+    """What is found of a latent, in short: of a dose-response the point at equal cost."""
+    pairs = [(stage, f) for stage, found in member.findings.items() for f in found if latent in f.subject.latents]
+    return [claim_of(stage, f) for stage, f in pairs if f.settings.get("at_equal_cost", True)]
 
 
 def _promotion(effect: TokenEffect, top: float) -> Promotion:

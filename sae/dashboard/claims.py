@@ -1,12 +1,12 @@
 """Findings as rows: per variable what probing, steering and interventions say of its best latent, and all of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sae.core.records import Finding
-from sae.dashboard.measured import Measured, with_interval
+from sae.dashboard.measured import Measured, measured, with_interval
 from sae.dashboard.member import FINDING_STAGES, Member
-from sae.dashboard.numbers import probability
+from sae.dashboard.numbers import probability, short
 from sae.dashboard.verdict import Verdict, verdict
 
 
@@ -29,13 +29,22 @@ class Claim(NamedTuple):
     verdict: Verdict
 
 
+class Answer(NamedTuple):
+    """What one stage says of a variable."""
+
+    claims: tuple[Claim, ...]
+    """Of its best latent; empty where the stage says nothing."""
+    beside: tuple[Claim, ...]
+    """Of the probes and directions that do the same without a dictionary."""
+
+
 class VariableRow(NamedTuple):
     """What is known of a variable's best latent."""
 
     variable: str
     latents: tuple[int, ...]
-    by_stage: tuple[tuple[Claim, ...], ...]
-    """In the order of `FINDING_STAGES`; empty where a stage says nothing of it."""
+    answers: tuple[Answer, ...]
+    """In the order of `FINDING_STAGES`."""
 
 
 class Claims(NamedTuple):
@@ -45,9 +54,6 @@ class Claims(NamedTuple):
     by_variable: tuple[tuple[str, tuple[Claim, ...]], ...]
     missing: tuple[str, ...]
     """Stages that were not run."""
-
-
-_KINDS = {"probe": "probing"}
 
 
 def claims_of(member: Member) -> Claims:
@@ -65,7 +71,7 @@ def claim_of(stage: str, finding: Finding) -> Claim:
     """One finding as a row."""
     return Claim(
         stage=stage,
-        what=_KINDS.get(finding.kind, finding.kind.replace("_", " ")),
+        what=_what(finding),
         variable=finding.variable,
         subject=subject_words(finding),
         latents=finding.subject.latents,
@@ -78,6 +84,19 @@ def claim_of(stage: str, finding: Finding) -> Claim:
         n_documents=finding.n_documents,
         verdict=verdict(finding),
     )
+
+
+def _what(finding: Finding) -> str:
+    """The kind of finding, in words, with what was chosen and paid."""
+    settings = finding.settings
+    if finding.kind == "steering" and "dose" in settings:
+        cost = measured(settings["kl_nats"], settings.get("kl_low"), settings.get("kl_high"))
+        where = "at equal cost: " if settings.get("at_equal_cost") else ""
+        dose = f"{where}dose {short(settings['dose'])} σ, KL {cost.value} {cost.interval} nats per token"
+        return f"push towards “{settings['target']}” ({dose})"
+    if finding.kind == "probe":
+        return f"tells {' or '.join(settings['targets'])}" if settings.get("level") == "label" else "tells its label"
+    return finding.kind.replace("_", " ")
 
 
 def subject_words(finding: Finding) -> str:
@@ -99,24 +118,25 @@ def _equal(text: str) -> str:
 
 
 def _variable_row(variable: str, claims: Sequence[tuple[Finding, Claim]]) -> VariableRow:
-    own = [(f, c) for f, c in claims if is_about_best_latent(f)]
-    latents = dict.fromkeys(latent for f, _ in own for latent in f.subject.latents)
-    return VariableRow(
-        variable, tuple(latents), tuple(tuple(c for _, c in own if c.stage == stage) for stage in FINDING_STAGES)
+    latents = dict.fromkeys(latent for f, _ in claims if is_about_best_latent(f) for latent in f.subject.latents)
+    answers = (_answer([(f, c) for f, c in claims if c.stage == stage]) for stage in FINDING_STAGES)
+    return VariableRow(variable, tuple(latents), tuple(answers))
+
+
+def _answer(claims: Sequence[tuple[Finding, Claim]]) -> Answer:
+    return Answer(
+        tuple(c for f, c in claims if is_about_best_latent(f)),
+        tuple(c for f, c in claims if is_headline(f) and f.subject.kind in ("direction", "probe", "site")),
     )
 
 
 def is_about_best_latent(finding: Finding) -> bool:
-    """Whether a finding belongs in the table of best latents: those of single labels and other probes do not."""
+    """Whether a finding says in short what is known of a variable's best latent."""
+    method = finding.settings.get("method", "best_latent")
+    return is_headline(finding) and finding.subject.kind in ("latent", "latents") and method == "best_latent"
+
+
+def is_headline(finding: Finding) -> bool:
+    """Of probes those of the whole variable, of pushes those at equal cost: the rest is in the long table."""
     settings: dict[str, Any] = finding.settings
-    return (
-        finding.subject.kind in ("latent", "latents")
-        and settings.get("method", "best_latent") == "best_latent"
-        and settings.get("level", "variable") == "variable"
-    )
-
-
-def best_latents(findings: Iterable[Finding]) -> tuple[int, ...]:
-    """Latents that the findings call a variable's best, each once, in their order."""
-    chosen = (latent for f in findings if is_about_best_latent(f) for latent in f.subject.latents)
-    return tuple(dict.fromkeys(chosen))
+    return settings.get("level", "variable") == "variable" and settings.get("at_equal_cost", True)

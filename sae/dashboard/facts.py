@@ -70,7 +70,7 @@ def _facts(members: Sequence[Member], settings: Mapping[str, Any]) -> list[Fact]
         Fact("Site", site, f"{count(width)} numbers per token" if width else "the place in the model that was read"),
         Fact("Text", _name(text.get("source")), _text_note(harvest)),
         Fact("Activations", _splits(rows), "tokens per split; a document lies wholly in one split") if rows else None,
-        Fact("Dictionary", _shape(train), _training_note(train)),
+        _dictionary(members, train),
         Fact("Labelled texts", _name(settings["concepts"]), "texts in which a variable's value is known")
         if _asked(first)
         else None,
@@ -142,6 +142,12 @@ def _text_note(harvest: Mapping[str, Any]) -> str:
 
 def _splits(rows: Mapping[str, int]) -> str:
     return ", ".join(f"{split} {count(n)}" for split, n in rows.items())
+
+
+def _dictionary(members: Sequence[Member], train: Mapping[str, Any]) -> Fact:
+    if len(members) == 1:
+        return Fact("Dictionary", _shape(train), _training_note(train))
+    return Fact("Dictionaries", "; ".join(member.name for member in members), _training_note(train))
 
 
 def _shape(train: Mapping[str, Any]) -> str:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from sae.dashboard.numbers import MINUS, Number, short
@@ -24,7 +23,6 @@ class Line(NamedTuple):
     y: Sequence[Number]
     low: Sequence[Number] = ()
     high: Sequence[Number] = ()
-    dashed: bool = False
 
 
 class Band(NamedTuple):
@@ -47,6 +45,8 @@ class Frame(NamedTuple):
     """Whether x counts tokens: written 0, 1 M, 2 M."""
     from_zero: bool = False
     """Whether y begins at zero."""
+    zero_line: bool = False
+    """Whether y = 0 is marked."""
 
 
 def lines(name: str, title: str, frame: Frame, series: Sequence[Line], bands: Sequence[Band] = ()) -> Markup:
@@ -61,9 +61,12 @@ def lines(name: str, title: str, frame: Frame, series: Sequence[Line], bands: Se
             if len(line.low):
                 canvas.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.16, linewidth=0)
             style = {"marker": "o", "markersize": 3.2} if len(line.x) <= 15 else {}
-            canvas.plot(line.x, line.y, color=line.colour, linestyle="--" if line.dashed else "-", **style)
+            canvas.plot(line.x, line.y, color=line.colour, **style)
+        if frame.zero_line:
+            canvas.axhline(0, color=MUTED, linewidth=0.8)
         if frame.from_zero:
             canvas.set_ylim(bottom=0)
+        _ticks(canvas, frame)
 
     return draw(name, title, paint)
 
@@ -79,6 +82,7 @@ def histogram(
             alone = len(counts) == 1
             canvas.stairs(heights, edges, color=colour, fill=alone, alpha=0.75 if alone else 1)
         canvas.set_ylim(bottom=0)
+        _ticks(canvas, frame)
 
     return draw(name, title, paint)
 
@@ -90,20 +94,21 @@ def _prepare(canvas: Axes, frame: Frame) -> None:
         canvas.set_xscale("log")
     if frame.log_y:
         canvas.set_yscale("log")
-    _ticks(canvas.xaxis, frame.log_x)
-    _ticks(canvas.yaxis, frame.log_y)
+
+
+def _ticks(canvas: Axes, frame: Frame) -> None:
+    """Few ticks, in plain digits; to be called when everything is drawn."""
+    for axis, log in ((canvas.xaxis, frame.log_x), (canvas.yaxis, frame.log_y)):
+        if log:
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,), numticks=7))
+            axis.set_major_formatter(FuncFormatter(lambda x, _: _of_log_axis(x)))
+            axis.set_minor_locator(NullLocator())
+        else:
+            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.6g}".replace("-", MINUS)))
     if frame.tokens:
         canvas.xaxis.set_major_formatter(EngFormatter(sep="\u202f"))
-
-
-def _ticks(axis: Axis, log: bool) -> None:
-    if log:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
-        axis.set_major_formatter(FuncFormatter(lambda x, _: _of_log_axis(x)))
-        axis.set_minor_locator(NullLocator())
-    else:
-        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.6g}".replace("-", MINUS)))
 
 
 def _of_log_axis(value: float) -> str:

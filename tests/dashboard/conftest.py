@@ -142,18 +142,18 @@ def example(i: int, words: list[str]) -> Example:
 
 
 def finding(kind: str, variable: str, effect: float, control: float, **changes: Any) -> Finding:
+    beside = changes.pop("beside", None)
     given = {
         "kind": kind,
         "variable": variable,
-        "subject": Subject(
-            kind="latent", site=SITE, dictionary="d" * 16, latents=(BEST[variable],), name="best single latent"
-        ),
+        "subject": latent_subject(variable),
         "effect": effect,
         "unit": "balanced accuracy" if kind == "probe" else "log-odds",
         "direction": "1 means that of every held-out text it tells its number; 0.5 is guessing",
         "interval": Interval(low=effect - 0.05, high=effect + 0.05),
         "n_documents": 212,
-        "control": Control(
+        "control": beside
+        or Control(
             what="the same search in the untrained dictionary",
             effect=control,
             interval=Interval(low=control - 0.04, high=control + 0.04),
@@ -165,14 +165,60 @@ def finding(kind: str, variable: str, effect: float, control: float, **changes: 
     return Finding(**{**given, **changes})
 
 
+LATENT, MEANS = "best latent", "difference of means"
+
+
+def pushes(variable: str, strength: float) -> list[Finding]:
+    rows = []
+    for direction, gain in ((LATENT, strength), (MEANS, 2 * strength)):
+        for dose, equal in ((0.25, False), (0.5, False), (1.0, False), (2.0, False), (0.8, True)):
+            means = Subject(kind="direction", site=SITE, name="difference of means towards 'plural'")
+            changes = {
+                "subject": means if direction == MEANS else latent_subject(variable),
+                "settings": {
+                    "target": "plural",
+                    "direction": direction,
+                    "dose": dose,
+                    "at_equal_cost": equal,
+                    "kl_nats": 0.1 * dose**2 * gain,
+                    "kl_low": 0.08 * dose**2 * gain,
+                    "kl_high": 0.12 * dose**2 * gain,
+                    "random_kl_nats": 0.05 * dose**2,
+                },
+                "beside": Control(
+                    what="20 random directions of equal length",
+                    effect=0.02 * dose,
+                    interval=Interval(low=-0.4 * dose, high=0.5 * dose),
+                ),
+            }
+            rows.append(finding("steering", variable, gain * dose, 0, **changes))
+    return rows
+
+
+def latent_subject(variable: str) -> Subject:
+    return Subject(kind="latent", site=SITE, dictionary="d" * 16, latents=(BEST[variable],), name="best single latent")
+
+
 def findings(folder: Path, stage: str, hash: str) -> Artifact:
-    kind = {"probe": "probe", "steer": "steering", "validate": "ablation"}[stage]
-    rows = [finding(kind, "number", 0.93, 0.6), finding(kind, "sentiment", 0.62, 0.61, q=0.3)]
-    if stage == "probe":
-        site = Subject(kind="probe", site=SITE, name="logistic probe on the residual stream")
-        rows.insert(
-            0, finding(kind, "number", 0.98, 0.5, subject=site, settings={"method": "logistic", "level": "variable"})
-        )
+    match stage:
+        case "probe":
+            logistic = {
+                "subject": Subject(kind="probe", site=SITE, name="logistic probe on the residual stream"),
+                "settings": {"method": "logistic", "level": "variable"},
+            }
+            rows = [
+                finding("probe", "number", 0.98, 0.5, **logistic),
+                finding("probe", "number", 0.93, 0.6),
+                finding("probe", "sentiment", 0.62, 0.61, q=0.3),
+            ]
+        case "steer":
+            rows = pushes("number", 2.5) + pushes("sentiment", 0.3)
+        case _:
+            changes = {"settings": {}, "unit": "nats of log-odds"}
+            rows = [
+                finding("ablation", "number", -1.9, -0.1, **changes),
+                finding("patching", "number", -2.5, -0.2, **changes),
+            ]
     write_findings(folder / "findings.jsonl", rows)
     return artifact(folder, "findings", hash * 16, {}, {})
 

@@ -79,7 +79,7 @@ def test_the_same_run_gives_the_same_bytes(html: str, run: Run, settings: dict[s
 
 def test_every_finding_stands_there_with_its_interval_and_control(html: str, run: Run) -> None:
     (member,) = read_members((run,))
-    assert len(member.all_findings) == 7
+    assert len(member.all_findings) == 25
     for finding in member.all_findings:
         for number in (
             with_interval(finding.effect, finding.interval),
