@@ -4,10 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from safetensors.numpy import save_file
 
 from pipelines.stage import Inputs, Progress
 from sae.core.config import Strict
-from sae.core.errors import InputError
+from sae.core.errors import InputError, nearest
+from sae.core.records import Finding, LabelledText, write_findings
+from sae.dictionary import Dictionary, load
+from sae.lm.load import LoadedModel
+from sae.probe.claims import probe_findings, with_q
+from sae.probe.selection import DIRECTIONS, Selection, VariableSelection, direction_key
+from sae.probe.variable import Encoded, by_variable, choose_all, directions, encoded, evidence_of, selection_of
 
 VERSION = 1
 
@@ -27,13 +34,6 @@ def run(config: ProbeConfig, inputs: Inputs, folder: Path, progress: Progress) -
     Raises:
         InputError: an unknown variable, or no variable with enough texts.
     """
-    from safetensors.numpy import save_file
-
-    from sae.core.records import Finding, write_findings
-    from sae.probe.claims import probe_findings, with_q
-    from sae.probe.selection import DIRECTIONS, Selection, VariableSelection, direction_key
-    from sae.probe.variable import by_variable, choose_all, directions, encoded, evidence_of, selection_of
-
     loaded, train = inputs.model(), inputs.parents["train"]
     dictionaries = _dictionaries(train.path)
     site = dictionaries["trained"].config.site or inputs.sites[0]
@@ -44,14 +44,10 @@ def run(config: ProbeConfig, inputs: Inputs, folder: Path, progress: Progress) -
     asked = _asked(config.variables, list(texts))
     for done, variable in enumerate(asked):
         progress.update(done, len(asked), "variables")
-        one = encoded(loaded, texts[variable], config.max_texts, inputs.seed)
-        if one.n_left_out:
-            progress.say(f"{variable}: {one.n_left_out} texts left out; the first: {one.reason}")
+        one = _encoded(config, loaded, texts[variable], inputs.seed, progress)
         if not one.sample.targets:
             progress.say(f"{variable}: left out, it needs two documents of a label and two without in every split")
             continue
-        if (n_few := len(one.sample.labels) - len(one.sample.targets)) and not one.sample.binary:
-            progress.say(f"{variable}: {n_few} labels have too few documents for a probe of their own")
         evidence = evidence_of(loaded, site, one, dictionaries, train.hash, inputs.seed)
         chosen = choose_all(evidence)
         findings += probe_findings(evidence, chosen)
@@ -66,24 +62,35 @@ def run(config: ProbeConfig, inputs: Inputs, folder: Path, progress: Progress) -
     return _metrics(findings, len(asked) - len(selected))
 
 
-def _dictionaries(folder: Path) -> dict[str, Any]:
-    """The trained dictionary and, where the training stage kept it, what training started from."""
-    from sae.dictionary import load
+def _encoded(
+    config: ProbeConfig, loaded: LoadedModel, texts: list[LabelledText], seed: int, progress: Progress
+) -> Encoded:
+    """The texts of one variable; says what was left out."""
+    one, variable = encoded(loaded, texts, config.max_texts, seed), texts[0].variable
+    if one.n_left_out:
+        progress.say(f"{variable}: {one.n_left_out} texts left out; the first: {one.reason}")
+    n_few = len(one.sample.labels) - len(one.sample.targets)
+    if one.sample.targets and not one.sample.binary and n_few:
+        progress.say(f"{variable}: {n_few} of {len(one.sample.labels)} labels have too few documents for a probe")
+    return one
 
+
+def _dictionaries(folder: Path) -> dict[str, Dictionary]:
+    """The trained dictionary and, where the training stage kept it, what training started from."""
     start = folder / "untrained"
     return {"trained": load(folder)} | ({"untrained": load(start)} if start.is_dir() else {})
 
 
 def _asked(variables: tuple[str, ...], known: list[str]) -> list[str]:
-    from sae.core.errors import nearest
-
     for variable in variables:
         if variable not in known:
-            raise InputError(f"no labelled text of variable {variable!r}; there are {', '.join(known)}{nearest(variable, known)}")
+            raise InputError(
+                f"no labelled text of variable {variable!r}; there are {', '.join(known)}{nearest(variable, known)}"
+            )
     return list(variables) or known
 
 
-def _metrics(findings: list[Any], n_left_out: int) -> dict[str, Any]:
+def _metrics(findings: list[Finding], n_left_out: int) -> dict[str, Any]:
     accuracies = {
         f"{finding.variable}.{finding.settings['method']}": round(finding.effect, 4)
         for finding in findings

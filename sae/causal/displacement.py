@@ -39,9 +39,7 @@ def region_of(dictionary: Dictionary, prompt: Prompt, x: Float[Tensor, "token d"
     return Region(inside, dictionary.encode(inside).dense())
 
 
-def ablation(
-    region: Region, W_dec: Float[Tensor, "d_sae d"], latents: Sequence[int]
-) -> Float[Tensor, "token d"]:
+def ablation(region: Region, W_dec: Float[Tensor, "d_sae d"], latents: Sequence[int]) -> Float[Tensor, "token d"]:
     """Sets the latents to zero."""
     return -region.code[:, list(latents)] @ W_dec[list(latents)]
 
@@ -55,9 +53,7 @@ def latent_patch(
     return _as_long_as(region, change @ W_dec[chosen])
 
 
-def direction_patch(
-    region: Region, twin: Region, directions: Float[Tensor, "k d"]
-) -> Float[Tensor, "token d"]:
+def direction_patch(region: Region, twin: Region, directions: Float[Tensor, "k d"]) -> Float[Tensor, "token d"]:
     """Sets the components along the directions, and nothing else, to what they are in the twin."""
     basis = orthonormal(directions)
     return _as_long_as(region, (twin.x - region.x[: len(twin.x)]) @ basis.T @ basis)

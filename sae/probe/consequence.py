@@ -54,7 +54,9 @@ def label_logits(
     """
     out = np.empty((len(prompts), len(prompts[0].label_tokens)))
     for batch in by_length([len(p.ids) for p in prompts], N_TOKENS):
-        logits = _last_logits(loaded, [prompts[i] for i in batch], site, [displacement(i) for i in batch] if displacement else None)
+        logits = _last_logits(
+            loaded, [prompts[i] for i in batch], site, [displacement(i) for i in batch] if displacement else None
+        )
         tokens = torch.tensor([prompts[i].label_tokens for i in batch])
         chosen = logits.gather(1, tokens.clamp_min(0)).masked_fill(tokens < 0, -torch.inf)
         out[batch] = chosen.double().numpy()
@@ -81,9 +83,7 @@ def stacked(displacements: Sequence[Float[Tensor, "_token d"]], width: int) -> F
     return out
 
 
-def log_odds(
-    logits: Float[np.ndarray, "*n label"], label: Int[np.ndarray, "*n"]
-) -> Float[np.ndarray, "*n"]:
+def log_odds(logits: Float[np.ndarray, "*n label"], label: Int[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
     """Logit of one label per row less the logsumexp of the others."""
     index = label[..., None]
     others = logits.copy()

@@ -46,13 +46,17 @@ class Prompts(NamedTuple):
     """Why each of the others was left out."""
 
 
-def prompts_of(loaded: LoadedModel, texts: Sequence[LabelledText]) -> Prompts:
+def prompts_of(loaded: LoadedModel, texts: Sequence[LabelledText], labels: Sequence[str]) -> Prompts:
     """Prompts of the texts of one variable; those that the tokenizer or the model's length cannot take are left out.
+
+    Args:
+        loaded: its tokenizer is used.
+        texts: at least one.
+        labels: all labels of the variable, in the order in which each prompt's `label_tokens` are wanted.
 
     Raises:
         InputError: none is usable; gives the first reason.
     """
-    labels = sorted({text.label for text in texts})
     result = Prompts([], [], [])
     for text in texts:
         try:

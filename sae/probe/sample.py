@@ -49,25 +49,34 @@ class Sample:
         return next(label for label in self.labels if label != target) if self.binary else "other"
 
 
+def labels_of(texts: Sequence[LabelledText]) -> tuple[str, ...]:
+    """The labels of a variable's texts, sorted."""
+    return tuple(sorted({text.label for text in texts}))
+
+
 def sample_of(
-    variable: str, texts: Sequence[LabelledText], n_least: int = 2, fractions: Fractions = LABELLED
+    texts: Sequence[LabelledText], labels: tuple[str, ...], n_least: int = 2, fractions: Fractions = LABELLED
 ) -> Sample:
     """Sorts the texts of one variable into splits, documents and tasks.
 
     Args:
-        variable: its name.
-        texts: all texts of that variable.
+        texts: of that variable, at least one.
+        labels: all labels of the variable, sorted; some may have no text here.
         n_least: a task needs as many documents with and without its target in each split.
         fractions: shares of the splits.
     """
-    labels = tuple(sorted({text.label for text in texts}))
-    keys = {key: i for i, key in enumerate(dict.fromkeys(text.key for text in texts))}
     label = np.array([labels.index(text.label) for text in texts])
     split = np.array([SPLITS.index(split_of(text.key, fractions)) for text in texts])
-    document = np.array([keys[text.key] for text in texts])
     asked = labels[-1:] if len(labels) == 2 else labels if len(labels) > 2 else ()
-    enough = [name for i, name in enumerate(asked) if _n_documents(label == i + len(labels) - len(asked), split, document) >= n_least]
-    return Sample(variable, labels, tuple(enough), label, split, document)
+    document = documents_of(texts)
+    targets = tuple(t for t in asked if _n_documents(label == labels.index(t), split, document) >= n_least)
+    return Sample(texts[0].variable, labels, targets, label, split, document)
+
+
+def documents_of(texts: Sequence[LabelledText]) -> Int[np.ndarray, "text"]:
+    """The number of each text's document."""
+    numbers = {key: i for i, key in enumerate(dict.fromkeys(text.key for text in texts))}
+    return np.array([numbers[text.key] for text in texts], dtype=np.int64)
 
 
 def _n_documents(

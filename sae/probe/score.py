@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import rankdata
 
 from sae.core.random import numpy_generator
 from sae.core.records import Interval
@@ -80,7 +79,9 @@ def permuted_accuracies(answers: Answers, seed: int, n: int) -> Float[np.ndarray
     random = numpy_generator(seed, "permutation", answers.document.size)
     orders = np.stack([permutation(answers.document, random) for _ in range(n)])
     said = answers.score > 0
-    rows = (balanced_accuracy(t[orders], np.broadcast_to(s, orders.shape)) for t, s in zip(answers.truth, said, strict=True))
+    rows = (
+        balanced_accuracy(t[orders], np.broadcast_to(s, orders.shape)) for t, s in zip(answers.truth, said, strict=True)
+    )
     return np.mean(list(rows), 0)
 
 
@@ -105,6 +106,16 @@ def area(truth: Bool[np.ndarray, "text"], score: Float[np.ndarray, "text"]) -> f
 
 def areas(truth: Bool[np.ndarray, "text"], scores: Float[np.ndarray, "text column"]) -> Float[np.ndarray, "column"]:
     """AUC of every column."""
+    from scipy.stats import rankdata
+
     n, m = int(truth.sum()), int((~truth).sum())
     ranks = np.asarray(rankdata(scores, axis=0), dtype=np.float64)
     return (ranks[truth].sum(0) - n * (n + 1) / 2) / (n * m)
+
+
+def by_document(
+    values: Float[np.ndarray, "text"], document: Int[np.ndarray, "text"]
+) -> tuple[Float[np.ndarray, "document"], Float[np.ndarray, "document"]]:
+    """Sums and counts of the texts' values in each document, for the bootstrap of a mean over texts."""
+    _, index = np.unique(document, return_inverse=True)
+    return np.bincount(index, values), np.bincount(index).astype(np.float64)

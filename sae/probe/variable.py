@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from sae.core.errors import InputError
 from sae.core.random import numpy_generator
 from sae.core.records import LabelledText
+from sae.core.splits import LABELLED, split_of
 from sae.dictionary import Dictionary
 from sae.lm.load import LoadedModel
 from sae.probe.choose import METHODS, Chosen, Method, choose, top_latents
@@ -15,7 +17,7 @@ from sae.probe.claims import Evidence
 from sae.probe.consequence import read_site
 from sae.probe.features import code_features, residual_features
 from sae.probe.prompt import Prompt, prompts_of
-from sae.probe.sample import Sample, sample_of
+from sae.probe.sample import Sample, documents_of, labels_of, sample_of
 from sae.probe.selection import TaskSelection, VariableSelection
 
 
@@ -45,29 +47,55 @@ def encoded(loaded: LoadedModel, texts: Sequence[LabelledText], n_texts: int, se
     Raises:
         InputError: no text is usable.
     """
-    usable = prompts_of(loaded, _some(texts, n_texts, seed))
-    sample = sample_of(texts[0].variable, usable.texts)
+    labels = labels_of(texts)
+    usable = prompts_of(loaded, some_documents(texts, n_texts, seed), labels)
     reason = usable.problems[0] if usable.problems else ""
-    return Encoded(usable.texts, usable.prompts, sample, len(usable.problems), reason)
+    return Encoded(usable.texts, usable.prompts, sample_of(usable.texts, labels), len(usable.problems), reason)
 
 
-def _some(texts: Sequence[LabelledText], n: int, seed: int) -> list[LabelledText]:
+class HeldOut(NamedTuple):
+    """Held-out texts with a consequence, on which effects are measured."""
+
+    texts: list[LabelledText]
+    prompts: list[Prompt]
+    label: Int[np.ndarray, "text"]
+    """Index among the labels."""
+    document: Int[np.ndarray, "text"]
+
+    def only(self, kept: Sequence[int]) -> "HeldOut":
+        """Some of them."""
+        texts, prompts = [self.texts[i] for i in kept], [self.prompts[i] for i in kept]
+        return HeldOut(texts, prompts, self.label[list(kept)], self.document[list(kept)])
+
+
+def held_out_texts(loaded: LoadedModel, texts: Sequence[LabelledText], n_texts: int, seed: int) -> HeldOut:
+    """At most `n_texts` texts of the test split that have a consequence, whole documents in random order.
+
+    Raises:
+        InputError: no text is usable.
+    """
+    labels = labels_of(texts)
+    held_out = [t for t in texts if t.consequence is not None and split_of(t.key, LABELLED) == "test"]
+    if not held_out:
+        raise InputError(f"no text of variable {texts[0].variable!r} in the test split has a consequence")
+    usable = prompts_of(loaded, some_documents(held_out, n_texts, seed), labels)
+    label = np.array([labels.index(text.label) for text in usable.texts])
+    return HeldOut(usable.texts, usable.prompts, label, documents_of(usable.texts))
+
+
+def some_documents(texts: Sequence[LabelledText], n: int, seed: int) -> list[LabelledText]:
+    """Texts of a random choice of documents, at most n in all."""
     if len(texts) <= n:
         return list(texts)
-    documents = by_document(texts)
-    chosen: list[LabelledText] = []
-    for i in numpy_generator(seed, "texts", texts[0].variable).permutation(len(documents)):
-        if len(chosen) + len(documents[i]) <= n:
-            chosen += documents[i]
-    return chosen
-
-
-def by_document(texts: Sequence[LabelledText]) -> list[list[LabelledText]]:
-    """Texts that share a document, together."""
-    out: dict[str, list[LabelledText]] = {}
+    documents: dict[str, list[LabelledText]] = {}
     for text in texts:
-        out.setdefault(text.key, []).append(text)
-    return list(out.values())
+        documents.setdefault(text.key, []).append(text)
+    several = list(documents.values())
+    chosen: list[LabelledText] = []
+    for i in numpy_generator(seed, "texts", texts[0].variable).permutation(len(several)):
+        if len(chosen) + len(several[i]) <= n:
+            chosen += several[i]
+    return chosen
 
 
 def evidence_of(
@@ -120,5 +148,3 @@ def _task(evidence: Evidence, chosen: Mapping[Method, Chosen], target: str) -> T
         direction_position=chosen["difference_of_means"].position,
         validation={method: one.validation[target][0] for method, one in chosen.items()},
     )
-
-

@@ -15,10 +15,8 @@ from torch import Tensor
 from sae.core.random import generator
 from sae.lm.load import LoadedModel
 from sae.lm.tokens import special_mask
-from sae.probe.consequence import label_logits, log_odds
+from sae.probe.consequence import label_logits
 from sae.probe.prompt import Prompt
-
-Vectors = Float[Tensor, "push d"]
 
 
 def random_directions(d: int, n: int, seed: int) -> Float[Tensor, "n d"]:
@@ -26,16 +24,15 @@ def random_directions(d: int, n: int, seed: int) -> Float[Tensor, "n d"]:
     return torch.nn.functional.normalize(torch.randn(n, d, generator=generator(seed, "random directions", d)), dim=1)
 
 
-def push_effects(
-    loaded: LoadedModel, site: str, prompts: Sequence[Prompt], label: int, vectors: Float[Tensor, "push d"]
-) -> Float[np.ndarray, "push prompt"]:
-    """Change of a label's log-odds at the place of prediction, for every push and prompt.
+def pushed_logits(
+    loaded: LoadedModel, site: str, prompts: Sequence[Prompt], vectors: Float[Tensor, "push d"]
+) -> Float[np.ndarray, "push prompt label"]:
+    """Logit of each label's first token at the place of prediction, for every push and prompt.
 
     Args:
         loaded: the model.
         site: where the vectors are added.
         prompts: texts with a consequence.
-        label: index of the label whose log-odds are read.
         vectors: what is added to every token that stands for text, in units of the site.
     """
     n = len(prompts)
@@ -44,7 +41,5 @@ def push_effects(
     def displacement(item: int) -> Float[Tensor, "token d"]:
         return text[item % n][:, None] * vectors[item // n]
 
-    target = np.full(n, label)
-    before = log_odds(label_logits(loaded, prompts, site), target)
-    after = label_logits(loaded, list(prompts) * len(vectors), site, displacement)
-    return log_odds(after, np.tile(target, len(vectors))).reshape(len(vectors), n) - before
+    logits = label_logits(loaded, list(prompts) * len(vectors), site, displacement)
+    return logits.reshape(len(vectors), n, -1)
