@@ -27,7 +27,7 @@ from sae.intervention.positions import Positions, everywhere, selected
 from sae.kernels import Code, DenseCode, FixedCode
 from sae.lm.hooks import Context, Edit
 
-LatentValue = float | Tensor | Callable[[Tensor], Tensor]
+LatentValue = int | float | Tensor | Callable[[Tensor], Tensor]
 """What a latent is set to: a number, one for each [batch, position], or a function of what it was."""
 
 

@@ -134,7 +134,7 @@ def editing(model: Model, edits: Mapping[str, Edit | Sequence[Edit]], capture: S
     """
     module = module_of(model)
     state = _State()
-    checked = [(check_site(module, site), _sequence(site, edit)) for site, edit in edits.items()]
+    checked = [(check_site(module, site), [edit] if callable(edit) else edit) for site, edit in edits.items()]
     with ExitStack() as stack:
         _on_call(stack, module, state.begin)
         for site in capture:
@@ -176,13 +176,6 @@ class _State:
             return y
 
         return act
-
-
-def _sequence(site: str, edit: Edit | Sequence[Edit]) -> tuple[Edit, ...]:
-    functions = tuple(edit) if isinstance(edit, Sequence) else (edit,)
-    if not all(callable(function) for function in functions):
-        raise InputError(f"the edit at {site} is not a function f(x, context) or a list of such")
-    return functions
 
 
 def _describe(value: Any) -> str:

@@ -57,7 +57,7 @@ def tiny(name: str, seed: int = 0) -> nn.Module:
         for path, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=stream)
             if weight.ndim > 1:
-                weight.copy_(noise * 2 / weight.shape[-1] ** 0.5)
+                weight.copy_(noise / weight.shape[-1] ** 0.5)
             else:
                 one = 1.0 if "norm" in path or "ln_" in path else 0.0
                 weight.copy_(one * (path.endswith("weight") and not name.startswith("gemma")) + 0.3 * noise)

@@ -1,0 +1,184 @@
+"""Laws of the operations: what cancels, what stays, what moves."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from sae.core.errors import InputError, WorldError
+from sae.dictionary import Dictionary, DictionaryConfig, Relu, TopK
+from sae.intervention import (
+    Direction,
+    add,
+    at,
+    except_tokens,
+    interchange,
+    load_direction,
+    orthonormal,
+    project_out,
+    replace,
+    set_latents,
+    splice,
+)
+from sae.lm import Context, editing, reading
+from sae.lm.tiny import tiny
+
+D, SITE = 16, "blocks.1.resid_post"
+IDS = torch.randint(3, 48, (3, 9), generator=torch.Generator().manual_seed(1))
+HERE = Context(IDS, torch.arange(9).expand(3, -1), None)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=["topk", "relu"])
+def dictionary(request: pytest.FixtureRequest) -> Dictionary:
+    activation = TopK(k=5) if request.param == "topk" else Relu()
+    result = Dictionary(DictionaryConfig(d_in=D, d_out=D, d_sae=40, activation=activation))
+    with torch.no_grad():
+        for seed, weight in enumerate(result.parameters()):
+            weight.copy_(normal(*weight.shape, seed=seed) / 2)
+    return result.requires_grad_(False)
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return normal(3, 9, D, seed=9)
+
+
+def test_delta_clamp_is_the_difference_of_two_decodings(dictionary: Dictionary, x: Tensor) -> None:
+    code = dictionary.encode(x)
+    edited = code.dense().clone()
+    edited[..., 7], edited[..., 30] = 2.5, edited[..., 30] * 3
+    edit = set_latents(dictionary, {7: 2.5, 30: lambda old: old * 3})
+    bias = dictionary.b_dec
+    expected = x + (edited @ dictionary.W_dec + bias) - (code.dense() @ dictionary.W_dec + bias)
+    torch.testing.assert_close(edit(x, HERE), expected)
+
+
+def test_setting_latents_to_what_they_are_changes_nothing(dictionary: Dictionary, x: Tensor) -> None:
+    assert torch.equal(set_latents(dictionary, {i: lambda old: old for i in range(40)})(x, HERE), x)
+    values = dictionary.encode(x).dense()[..., 3]
+    assert torch.equal(set_latents(dictionary, {3: values})(x, HERE), x)
+
+
+def test_removing_a_latent_that_is_silent_changes_nothing(dictionary: Dictionary, x: Tensor) -> None:
+    values = dictionary.encode(x).dense()
+    for latent in range(40):
+        y = set_latents(dictionary, {latent: 0})(x, HERE)
+        silent = values[..., latent] == 0
+        assert torch.equal(y[silent], x[silent])
+        assert (y[~silent] != x[~silent]).any(-1).all()
+
+
+def test_splice_is_the_reconstruction_in_the_model(dictionary: Dictionary) -> None:
+    model = tiny("gpt2")
+    with reading(model, [SITE]) as captured:
+        model(input_ids=IDS)
+    with editing(model, {SITE: splice(dictionary)}), reading(model, [SITE]) as spliced:
+        model(input_ids=IDS)
+    torch.testing.assert_close(spliced[SITE], dictionary(captured[SITE]))
+
+
+def test_addition_and_its_opposite_cancel_in_the_model() -> None:
+    model, direction = tiny("llama"), Direction(normal(D), SITE, "norm", "a test", length=3.0)
+    plain = model(input_ids=IDS).logits
+    with editing(model, {SITE: add(direction, 2.0)}):
+        assert not torch.allclose(model(input_ids=IDS).logits, plain, atol=1e-2)
+    with editing(model, {SITE: [add(direction, 2.0), add(direction, -2.0)]}):
+        torch.testing.assert_close(model(input_ids=IDS).logits, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_step_has_the_length_that_its_units_say(x: Tensor) -> None:
+    direction = Direction(normal(D), SITE, "std", "a test", length=3.0)
+    moved = add(direction, 2.0)(x, HERE) - x
+    torch.testing.assert_close(moved.norm(dim=-1), torch.full((3, 9), 6.0))
+    torch.testing.assert_close(add(normal(D), 0.5)(x, HERE), x + normal(D) / 2)
+
+
+def test_every_operation_keeps_to_its_positions(dictionary: Dictionary, x: Tensor) -> None:
+    mask = normal(3, 9, seed=4) > 0
+    for one in (mask, mask[:1]):
+        operations = [
+            add(normal(D), positions=at(one)),
+            set_latents(dictionary, {5: 9.0}, at(one)),
+            splice(dictionary, at(one)),
+            replace(torch.zeros(D), at(one)),
+            interchange(normal(2, D), normal(3, 9, D, seed=2), at(one)),
+            project_out(normal(2, D), positions=at(one)),
+        ]
+        for operation in operations:
+            changed = (operation(x, HERE) != x).any(-1)
+            assert torch.equal(changed, one.expand(3, 9))
+
+
+def test_tokens_left_out_keep_their_bits(x: Tensor) -> None:
+    left_out = {int(IDS[0, 0]), int(IDS[2, 4])}
+    changed = (add(normal(D), positions=except_tokens(left_out))(x, HERE) != x).any(-1)
+    assert torch.equal(changed, ~torch.isin(IDS, torch.tensor(sorted(left_out))))
+    with pytest.raises(InputError, match="need token ids"):
+        add(normal(D), positions=except_tokens({1}))(x, Context(None, HERE.positions, None))
+
+
+def test_patching_a_run_with_itself_changes_nothing(x: Tensor) -> None:
+    assert torch.equal(replace(x)(x, HERE), x)
+    torch.testing.assert_close(interchange(normal(4, D), x)(x, HERE), x)
+
+
+def test_interchange_takes_the_subspace_and_leaves_the_rest(x: Tensor) -> None:
+    directions, source = normal(3, D), normal(3, 9, D, seed=5)
+    y, basis = interchange(directions, source)(x, HERE), orthonormal(directions)
+    rest = torch.eye(D) - basis.T @ basis
+    torch.testing.assert_close(basis @ basis.T, torch.eye(3))
+    torch.testing.assert_close(y @ basis.T, source @ basis.T, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(y @ rest, x @ rest, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(interchange(torch.eye(D), source)(x, HERE), source)
+
+
+def test_projection_is_idempotent_and_leaves_the_mean(x: Tensor) -> None:
+    directions, mean = normal(2, D), normal(D, seed=3)
+    once = project_out(directions)(x, HERE)
+    torch.testing.assert_close(once @ directions.T, torch.zeros(3, 9, 2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(project_out(directions)(once, HERE), once)
+    with_mean = project_out(directions, mean)(x, HERE)
+    torch.testing.assert_close(with_mean @ directions.T, (mean @ directions.T).expand(3, 9, 2), atol=1e-5, rtol=1e-5)
+
+
+def test_half_precision_stays_half_precision(dictionary: Dictionary, x: Tensor) -> None:
+    for operation in (add(normal(D)), set_latents(dictionary, {1: 4.0}), splice(dictionary), project_out(normal(1, D))):
+        assert operation(x.bfloat16(), HERE).dtype == torch.bfloat16
+
+
+def test_direction_saves_and_loads(tmp_path: Path) -> None:
+    direction = Direction(normal(D), SITE, "norm", "difference of means", length=2.5)
+    direction.save(tmp_path / "one")
+    found = load_direction(tmp_path / "one")
+    assert torch.equal(found.vector, direction.vector)
+    assert str(found) == str(direction) == f"difference of means at {SITE}, one unit being 2.5 (norm)"
+    with pytest.raises(InputError, match="no direction in"):
+        load_direction(tmp_path)
+    (tmp_path / "one" / "direction.safetensors").write_bytes(b"nothing")
+    with pytest.raises(WorldError, match="is damaged"):
+        load_direction(tmp_path / "one")
+
+
+def test_bad_input_is_refused_by_name(dictionary: Dictionary, x: Tensor) -> None:
+    with pytest.raises(InputError, match="width 3 at a site of width 16"):
+        add(torch.ones(3))(x, HERE)
+    with pytest.raises(InputError, match="no latent 40; the dictionary has latents 0 to 39"):
+        set_latents(dictionary, {40: 0.0})
+    with pytest.raises(InputError, match="no latent is named"):
+        set_latents(dictionary, {})
+    with pytest.raises(InputError, match=r"positions are for \[2, 9\]"):
+        add(normal(D), positions=at(torch.ones(2, 9, dtype=torch.bool)))(x, HERE)
+    with pytest.raises(InputError, match="linearly dependent"):
+        orthonormal(torch.stack([normal(D), 2 * normal(D)]))
+    with pytest.raises(InputError, match="zero or not finite"):
+        Direction(torch.zeros(D), SITE, "model", "nothing")
+    with pytest.raises(InputError, match=r"did you mean 'blocks\.0\.resid_post'"):
+        Direction(normal(D), "blocks.0.resid_pots", "model", "a typo")
+    transcoder = Dictionary(DictionaryConfig(d_in=D, d_out=8, d_sae=4, activation=Relu(), subtract_b_dec=False))
+    with pytest.raises(InputError, match="from width 16 to 8 cannot edit"):
+        splice(transcoder)

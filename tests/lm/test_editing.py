@@ -1,0 +1,196 @@
+"""Laws of editing, for every family."""
+
+import threading
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sae.core.errors import InputError
+from sae.lm import Context, editing, reading, sites_of
+from sae.lm.families import family_of
+from sae.lm.tiny import tiny
+
+
+def identity(x: Tensor, context: Context) -> Tensor:
+    return x
+
+
+def shift(x: Tensor, context: Context) -> Tensor:
+    return x + torch.linspace(0.5, 1.5, x.shape[-1])
+
+
+def read_all(model: nn.Module, ids: Tensor) -> dict[str, Tensor]:
+    with reading(model, sites_of(model)) as captured:
+        model(input_ids=ids)
+    return dict(captured)
+
+
+def n_hooks(model: nn.Module) -> int:
+    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.modules())
+
+
+def test_identity_changes_nothing(model: nn.Module, ids: Tensor, mask: Tensor) -> None:
+    plain = model(input_ids=ids, attention_mask=mask).logits
+    with editing(model, dict.fromkeys(sites_of(model), identity)):
+        assert torch.equal(model(input_ids=ids, attention_mask=mask).logits, plain)
+    assert n_hooks(model) == 0
+
+
+def test_edit_shows_in_every_later_site_and_in_no_earlier(model: nn.Module, ids: Tensor) -> None:
+    sites, plain, parallel = sites_of(model), read_all(model, ids), family_of(model).parallel
+    for number, site in enumerate(sites):
+        if site.startswith(("blocks.0", "blocks.2")):  # the middle block has one before it and one behind it
+            continue
+        with editing(model, {site: shift}):
+            edited = read_all(model, ids)
+        block, _, name = site.rpartition(".")
+        # In a parallel block the MLP does not read what attention wrote.
+        unseen = [f"{block}.mlp_in", f"{block}.mlp_out"] if parallel and name.startswith("attn") else []
+        for other_number, other in enumerate(sites):
+            changed = not torch.equal(edited[other], plain[other])
+            assert changed == (other_number >= number and other not in unseen), (site, other)
+
+
+def test_edit_of_a_residual_site_is_an_edit_of_the_residual(model: nn.Module, ids: Tensor) -> None:
+    for name in ("resid_pre", "resid_mid", "resid_post"):
+        site = f"blocks.1.{name}"
+        if site in sites_of(model):
+            with editing(model, {site: shift}):
+                x = read_all(model, ids)
+            wrote = x["blocks.2.attn_out"] + x["blocks.2.mlp_out"]
+            parts = {"resid_pre": ("attn_out", "mlp_out"), "resid_mid": ("mlp_out",), "resid_post": ()}[name]
+            start = x[site] + sum((x[f"blocks.1.{part}"] for part in parts), torch.zeros(16))
+            torch.testing.assert_close(start + wrote, x["final"], atol=2e-5, rtol=1e-5)
+
+
+def test_patching_a_residual_carries_everything(model: nn.Module, ids: Tensor) -> None:
+    source = torch.roll(ids, 1, dims=0)
+    theirs = read_all(model, source)
+    for site in ("embed", "blocks.1.resid_pre", "blocks.1.resid_mid", "blocks.1.resid_post", "final", "final_norm"):
+        if site in sites_of(model):
+            with editing(model, {site: lambda x, context, site=site: theirs[site]}):
+                logits = model(input_ids=ids).logits
+            torch.testing.assert_close(logits, theirs["logits"], atol=1e-4, rtol=1e-4)
+
+
+def test_logits_can_be_edited(model: nn.Module, ids: Tensor) -> None:
+    with editing(model, {"logits": lambda x, context: x * 2}):
+        edited = model(input_ids=ids).logits
+    assert torch.equal(edited, 2 * model(input_ids=ids).logits)
+
+
+def test_edits_of_a_list_compose_in_order(model: nn.Module, ids: Tensor) -> None:
+    site = "blocks.1.resid_post"
+    with (
+        editing(model, {site: [shift, lambda x, context: 2 * x]}),
+        reading(model, [site]) as captured,
+    ):
+        model(input_ids=ids)
+    expected = 2 * shift(read_all(model, ids)[site], Context(None, ids, None))
+    assert torch.equal(captured[site], expected)
+
+
+def test_contexts_act_in_the_order_in_which_they_were_entered(model: nn.Module, ids: Tensor) -> None:
+    plain = read_all(model, ids)
+    for site in ("blocks.1.resid_pre", "blocks.1.attn_out", "blocks.1.mlp_in", "final"):
+        with (
+            reading(model, [site, "logits"]) as outside,
+            editing(model, {site: shift}),
+            reading(model, [site]) as inside,
+        ):
+            model(input_ids=ids)
+        assert torch.equal(outside[site], plain[site])
+        assert torch.equal(inside[site], shift(plain[site], Context(None, ids, None)))
+        assert not torch.equal(outside["logits"], plain["logits"])
+
+
+def test_reading_outside_sees_an_edit_of_the_middle_at_the_end(ids: Tensor) -> None:
+    model = tiny("gpt2")
+    plain = read_all(model, ids)
+    with reading(model, ["blocks.1.resid_post"]) as outside, editing(model, {"blocks.1.resid_mid": shift}):
+        model(input_ids=ids)
+    assert not torch.equal(outside["blocks.1.resid_post"], plain["blocks.1.resid_post"])
+
+
+def test_context_knows_the_pass(model: nn.Module, ids: Tensor, mask: Tensor) -> None:
+    seen: list[Context] = []
+
+    def look(x: Tensor, context: Context) -> Tensor:
+        seen.append(context)
+        return x
+
+    positions = torch.arange(12).expand(3, -1) % 5
+    with editing(model, {"blocks.1.mlp_out": look}, capture=["blocks.1.mlp_in"]):
+        model(input_ids=ids, attention_mask=mask)
+        model(ids, position_ids=positions, use_cache=False)
+    first, second = seen
+    assert first.tokens is not None
+    assert first.mask is not None
+    assert torch.equal(first.tokens, ids)
+    assert torch.equal(first.mask, mask.bool())
+    assert torch.equal(first.positions, torch.arange(12).expand(3, -1))
+    assert second.mask is None
+    assert torch.equal(second.positions, positions)
+    with reading(model, ["blocks.1.mlp_in"]) as captured:
+        model(input_ids=ids, attention_mask=mask)
+    assert torch.equal(first.captured["blocks.1.mlp_in"], captured["blocks.1.mlp_in"])
+
+
+def test_context_counts_positions_through_a_cache(ids: Tensor) -> None:
+    model, seen = tiny("llama"), []
+
+    def look(x: Tensor, context: Context) -> Tensor:
+        seen.append(context.positions.tolist())
+        return x
+
+    with editing(model, {"final": look}):
+        past = model(input_ids=ids[:, :10], use_cache=True).past_key_values
+        model(input_ids=ids[:, 10:], past_key_values=past, use_cache=True)
+    assert seen == [[list(range(10))] * 3, [[10, 11]] * 3]
+
+
+def test_hooks_are_gone_after_exceptions(model: nn.Module, ids: Tensor) -> None:
+    def fail(x: Tensor, context: Context) -> Tensor:
+        raise KeyError("inside an edit")
+
+    with pytest.raises(KeyError), reading(model, ["final"]), editing(model, {"blocks.1.resid_pre": fail}):
+        model(input_ids=ids)
+    with pytest.raises(InputError), reading(model, ["final"]), editing(model, {"embed": shift, "nowhere": shift}):
+        model(input_ids=ids)
+    assert n_hooks(model) == 0
+    plain = read_all(model, ids)
+    assert set(plain) == set(sites_of(model))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda x, context: x[:, :1], r"gave \[3, 1, 16\] float32 on cpu; it must give \[3, 12, 16\] float32 on cpu"),
+        (lambda x, context: x.double(), "gave .* float64"),
+        (lambda x, context: None, "gave a NoneType"),
+        (lambda x, context: x.add_(1), "changed its argument in place"),
+    ],
+)
+def test_edits_that_break_the_contract_are_refused(model: nn.Module, ids: Tensor, wrong, message: str) -> None:
+    with pytest.raises(InputError, match=message), editing(model, {"blocks.0.mlp_out": wrong}):
+        model(input_ids=ids)
+
+
+def test_two_threads_with_two_models_do_not_meet(ids: Tensor) -> None:
+    names, results = ("llama", "gpt2"), {}
+    models = {name: tiny(name) for name in names}
+    alone = {name: read_all(models[name], ids)["final"] for name in names}
+
+    def work(name: str) -> None:
+        for _ in range(10):
+            with editing(models[name], {"embed": identity}), reading(models[name], ["final"]) as captured:
+                models[name](input_ids=ids)
+            results[name] = captured["final"]
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(results[name], alone[name]) for name in names)
