@@ -59,7 +59,7 @@ def save(state: State, config: TrainConfig, folder: Path, keep: int = 2) -> Path
     return final
 
 
-def latest(folder: Path, config: TrainConfig) -> Latest:
+def latest(folder: Path, config: TrainConfig, device: torch.device | str = "cpu") -> Latest:
     """The newest checkpoint in `folder` that can be read.
 
     Raises:
@@ -68,7 +68,7 @@ def latest(folder: Path, config: TrainConfig) -> Latest:
     notices = []
     for path in _newest_first(folder):
         try:
-            state, here = read(path, config)
+            state, here = read(path, config, device)
         except WorldError as error:
             notices.append(f"{error}; falling back to the checkpoint before it")
             continue
@@ -76,7 +76,7 @@ def latest(folder: Path, config: TrainConfig) -> Latest:
     return Latest(None, tuple(notices))
 
 
-def read(path: Path, config: TrainConfig) -> tuple[State, list[str]]:
+def read(path: Path, config: TrainConfig, device: torch.device | str = "cpu") -> tuple[State, list[str]]:
     """The state in one checkpoint, and what differs between the machine that wrote it and this one.
 
     Raises:
@@ -89,7 +89,8 @@ def read(path: Path, config: TrainConfig) -> tuple[State, list[str]]:
         if record["format"] != FORMAT or record["sha256"] != _sha256(content):
             raise WorldError(f"checkpoint {path} is damaged: checksum or format differ")
         _check_config(path, record["config"], config)
-        state = _state(record, load(content))
+        tensors = {name: value.to(device) for name, value in load(content).items()}
+        state = _state(record, tensors)
         written_on = record["environment"]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         if isinstance(error, InputError):
@@ -132,7 +133,8 @@ def _tensors(state: State) -> dict[str, Tensor]:
 
 
 def _state(record: dict[str, Any], tensors: dict[str, Tensor]) -> State:
-    dictionary = Dictionary(DictionaryConfig.model_validate(record["dictionary"]))
+    counters = tensors["tokens_since_fired"]
+    dictionary = Dictionary(DictionaryConfig.model_validate(record["dictionary"])).to(counters.device)
     optimiser = adam(dictionary)
     with torch.no_grad():
         for name, parameter in dictionary.named_parameters():
@@ -140,7 +142,6 @@ def _state(record: dict[str, Any], tensors: dict[str, Tensor]) -> State:
             moments = {m: tensors[f"adam.{m}.{name}"] for m in _MOMENTS if f"adam.{m}.{name}" in tensors}
             if moments:
                 optimiser.state[parameter] = moments
-    counters = tensors["tokens_since_fired"]
     return State(dictionary, optimiser, record["scale"], counters, record["step"], record["n_tokens"])
 
 

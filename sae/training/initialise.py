@@ -53,8 +53,11 @@ def geometric_median(sample: Float[Tensor, "token d"]) -> Float[Tensor, "d"]:
 def initial_dictionary(
     config: DictionaryConfig, sample: Float[Tensor, "token d"], scale: float, seed: int
 ) -> Dictionary:
-    """Random unit decoder rows, the encoder their transpose, both biases as above; in scaled units."""
-    dictionary = Dictionary(config)
+    """Random unit decoder rows, the encoder their transpose, both biases as above; in scaled units.
+
+    It lies on the device of `sample`; its numbers do not depend on the device.
+    """
+    dictionary = Dictionary(config).to(sample.device)
     rows = torch.randn(config.d_sae, config.d_out, generator=generator(seed, "weights"))
     with torch.no_grad():
         dictionary.W_dec.copy_(rows)

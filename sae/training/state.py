@@ -40,7 +40,8 @@ def initial(
     """The state before the first step.
 
     Args:
-        sample: activations of the train split from which scale and centre are taken; some thousands of tokens.
+        sample: activations of the train split from which scale and centre are taken; some thousands of tokens;
+            the run stays on its device.
         config: the run.
         site: place in the model, kept in the dictionary's configuration.
         model: its fingerprint, likewise.
@@ -53,7 +54,8 @@ def initial(
     scale = input_scale(sample)
     sizes = config.dictionary(sample.shape[1], site, model)
     dictionary = initial_dictionary(sizes, sample.float(), scale, config.seed or 0)
-    return State(dictionary, adam(dictionary), scale, torch.zeros(config.d_sae, dtype=torch.int64))
+    counters = torch.zeros(config.d_sae, dtype=torch.int64, device=sample.device)
+    return State(dictionary, adam(dictionary), scale, counters)
 
 
 def result(state: State) -> Dictionary:

@@ -42,7 +42,7 @@ def step(state: State, x: Float[Tensor, "token d"], recipe: Recipe) -> Stepped:
     Raises:
         WorldError: the loss or its gradient is not finite; the state is then as it was before the step.
     """
-    x = x * state.scale
+    x = x.to(state.tokens_since_fired.device) * state.scale
     is_dead = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
     loss = recipe.objective.loss(state.dictionary, x, is_dead)
     _check_finite(state, x, loss.total)
