@@ -12,7 +12,6 @@ from pydantic import Field, PositiveInt
 
 from pipelines.stage import Inputs, Progress
 from sae.activations.reader import Activations
-from sae.core.artifact import Artifact
 from sae.core.config import Strict
 from sae.core.streams import Covariance
 from sae.dictionary import Dictionary, load
@@ -22,12 +21,12 @@ from sae.evaluation.scorecard import Scorecard, write
 from sae.evaluation.scores import score
 from sae.evaluation.splicing import SplicedLoss
 from sae.evaluation.split_text import split_text
-from sae.training.config import TrainConfig
-from sae.training.state import untrained
 
 VERSION = 1
 SCORECARD = ("fvu", "l0", "dead_fraction", "ce_loss_recovered", "delta_ce_nats", "kl_nats")
-_SAMPLE_ROWS = 4096
+_L0_ROWS = 4096
+"""Rows of the train split on which the number of principal components, equal to L0, is decided."""
+_RUN_ROWS = 1024
 
 
 class EvaluateConfig(Strict):
@@ -38,7 +37,7 @@ class EvaluateConfig(Strict):
     n_resamples: int = Field(1000, ge=100)
     """Bootstrap resamples of the documents behind every interval."""
     pca_rows: PositiveInt = 200_000
-    """Activations of the train split that principal components are fitted on, evenly spread over it."""
+    """Activations of the train split that principal components are fitted on, in runs spread evenly over it."""
 
 
 def run(config: EvaluateConfig, inputs: Inputs, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -48,8 +47,8 @@ def run(config: EvaluateConfig, inputs: Inputs, folder: Path, progress: Progress
         InputError: the test split has no documents.
     """
     activations = Activations(inputs.parents["harvest"].path)
-    train = inputs.parents["train"]
-    dictionary = load(train.path)
+    train = inputs.parents["train"].path
+    dictionary = load(train)
     site, model = dictionary.config.site or inputs.sites[0], inputs.model()
     text = split_text(activations, "test", config.max_tokens)
     contenders, settings = contenders_of(dictionary, train, activations, site, config.pca_rows, model.device)
@@ -78,21 +77,21 @@ def run(config: EvaluateConfig, inputs: Inputs, folder: Path, progress: Progress
 
 def contenders_of(
     dictionary: Dictionary,
-    train: Artifact,
+    train: Path,
     activations: Activations,
     site: str,
     pca_rows: int,
     device: torch.device,
 ) -> tuple[dict[str, Contender], dict[str, Any]]:
     """The dictionary first, then what it is compared with; and the settings that were chosen for them on train."""
-    sample = activations.sample("train", site, _SAMPLE_ROWS)
-    l0 = float(dictionary.encode(sample).l0().double().mean())
+    with torch.no_grad():
+        l0 = float(dictionary.encode(activations.sample("train", site, _L0_ROWS)).l0().double().mean())
     covariance = _covariance(activations, site, pca_rows)
     k = min(max(1, round(l0)), activations.d(site))
     mean = activations.moments(site).mean.float()
     contenders: dict[str, Contender] = {
         "dictionary": Coded(dictionary.to(device)),
-        "untrained": Coded(_untrained(train, activations, site).to(device)),
+        "untrained": Coded(load(train / "untrained", device)),
         "pca": Projected(principal_components(covariance, k).to(device)),
         "mean_ablation": Ablated(mean.to(device)),
         "zero_ablation": Ablated(torch.zeros_like(mean, device=device)),
@@ -101,20 +100,11 @@ def contenders_of(
 
 
 def _covariance(activations: Activations, site: str, n_rows: int) -> Covariance:
-    covariance = Covariance(activations.d(site))
-    total = activations.n_rows("train")
-    if n_rows < total:
-        covariance.update(activations.sample("train", site, n_rows))
-        return covariance
-    for block in activations.blocks("train", site):
-        covariance.update(block.x)
+    """Of at least `n_rows` rows of the train split, or of all: whole runs, as single rows are slow to read."""
+    covariance, total = Covariance(activations.d(site)), activations.n_rows("train")
+    n_runs = -(-total // _RUN_ROWS)
+    n_read = min(n_runs, -(-n_rows // _RUN_ROWS))
+    for run in range(n_read):
+        start = (run * n_runs // n_read) * _RUN_ROWS
+        covariance.update(activations.rows("train", site, start, start + _RUN_ROWS))
     return covariance
-
-
-def _untrained(train: Artifact, activations: Activations, site: str) -> Dictionary:
-    """What the training started from: as it was saved, else made again from the same configuration and seed."""
-    saved = train.path / "untrained"
-    if saved.is_dir():
-        return load(saved)
-    config = TrainConfig.model_validate(train.manifest["inputs"]["section"])
-    return untrained(activations.sample("train", site, _SAMPLE_ROWS), config, site)

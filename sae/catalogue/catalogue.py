@@ -32,7 +32,7 @@ class Catalogue:
         except OSError:
             raise WorldError(f"{file} is damaged; delete its folder and run the catalogue stage again") from None
         self._texts = Texts(Path(folder))
-        self.n_tokens = int(self._numbers.attrs["n_tokens"])
+        self.n_tokens = int(self._array("n_tokens")[()])
         """Tokens that were read."""
 
     @property

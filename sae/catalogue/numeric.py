@@ -2,7 +2,7 @@
 
 `n_active`, `max`, `mean`, `histogram` (over the common `histogram_edges`), `neighbour_latents`, `neighbour_cosines`,
 `promoted_ids`, `promoted_logits`, `suppressed_ids`, `suppressed_logits` (no columns where the site is not part of the
-residual stream); attribute `n_tokens`. The same input gives the same bytes.
+residual stream), and the scalar `n_tokens`. The same input gives the same bytes.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ def write_numbers(folder: Path, usage: Usage, effects: Effects, neighbours: Neig
         "suppressed_logits": effects.suppressed_logits,
     }
     with h5py.File(folder / FILE, "w") as file:
-        file.attrs["n_tokens"] = usage.n_tokens
+        file.create_dataset("n_tokens", data=usage.n_tokens)
         file.create_dataset("histogram_edges", data=usage.edges)
         for name, column in columns.items():
             # Most bins are empty; HDF5 refuses to chunk, so to pack, a dataset without columns.

@@ -37,11 +37,16 @@ class Entries:
 
     def joined(self, other: "Entries") -> "Entries":
         """These entries and then the other ones."""
-        columns = ("latent", "document", "position", "value")
-        return Entries(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in columns))
+        return Entries(
+            np.concatenate([self.latent, other.latent]),
+            np.concatenate([self.document, other.document]),
+            np.concatenate([self.position, other.position]),
+            np.concatenate([self.value, other.value]),
+        )
 
 
-NONE = Entries(*(np.zeros(0, dtype=np.int64) for _ in range(3)), np.zeros(0, dtype=np.float32))
+_NOTHING = np.zeros(0, dtype=np.int64)
+NONE = Entries(_NOTHING, _NOTHING, _NOTHING, _NOTHING.astype(np.float32))
 
 
 class TopExamples:
@@ -56,7 +61,7 @@ class TopExamples:
     def update(self, entries: Entries) -> None:
         """Adds active entries in any order."""
         entering = entries.take(entries.value >= self._enters[entries.latent])
-        if len(entering):
+        if self.n and len(entering):
             self._keep(_strongest(_one_per_document(self.entries.joined(entering)), self.n))
 
     def merge(self, other: "TopExamples") -> None:

@@ -2,10 +2,11 @@
 
 With weights w over the documents (ones for the value, multinomial counts for a resample):
 
-    fvu = w·E / (w·Q − ‖w·S‖² / w·n)               E = Σ‖x − y‖², Q = Σ‖x − c‖², S = Σ(x − c)
+    fvu = w·E / w·V                                E = Σ‖x − y‖², V = Σ‖x − x̄‖²
     ce_loss_recovered = w·(CE_zero − CE_spliced) / w·(CE_zero − CE_model)
 
-The variance is about the mean of the weighted documents themselves, for any centre c.
+The mean x̄ is that of all documents and stays what it is in every resample: about a resample's own mean its variance
+would be smaller, and its fvu larger, than that of fresh documents.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from sae.evaluation.firing import recentred
 from sae.evaluation.sums import ContenderSums, TextSums
 
 Weights = Float[np.ndarray, "resample document"]
-Samples = dict[str, Float[np.ndarray, "resample"]]
+Samples = dict[str, Float[np.ndarray, "_"]]
 
 SMALLEST_EFFECT_NATS = 1e-6
 """An ablation that changes the loss by less is rounding: nothing can be recovered of it."""
@@ -107,10 +108,13 @@ def _of_contender(
 
 
 def _variance(weights: Weights, text: TextSums) -> Float[np.ndarray, "resample"]:
-    squares, sums = weights @ text.squares, weights @ text.sums
-    variance = squares - _ratio(np.square(sums).sum(1), weights @ text.n_tokens)
+    if text.n_tokens.sum() == 0:
+        return np.zeros(len(weights))
+    offset = text.sums.sum(0) / text.n_tokens.sum()
+    deviations = text.squares - 2 * text.sums @ offset + text.n_tokens * (offset @ offset)
+    variance = weights @ deviations
     # Equal activations leave a rest of rounding, not zero.
-    return np.where(variance > 1e-12 * squares, variance, 0)
+    return np.where(variance > 1e-12 * (weights @ text.squares), variance, 0)
 
 
 def _recovered(

@@ -54,8 +54,9 @@ class _Columns:
         self.firing = FiringDocuments(n_latents(contender))
 
     def result(self) -> ContenderSums:
-        columns = (self.squared_error, self.n_active, self.ce, self.kl)
-        return ContenderSums(*(column.numpy() for column in columns), self.firing)
+        return ContenderSums(
+            self.squared_error.numpy(), self.n_active.numpy(), self.ce.numpy(), self.kl.numpy(), self.firing
+        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from sae.evaluation.firing import FiringDocuments
@@ -54,7 +54,7 @@ class Column:
     def __init__(self, n_documents: int, *shape: int) -> None:
         self._sum = torch.zeros(n_documents, *shape, dtype=torch.float64)
 
-    def add(self, documents: Documents, values: Float[Tensor, "token *d"]) -> None:
+    def add(self, documents: Documents, values: Shaped[Tensor, "token *d"]) -> None:
         """Adds a value (or vector) per token to the token's document."""
         self._sum.index_add_(0, documents.cpu(), values.double().cpu())
 
