@@ -143,7 +143,7 @@ def explain(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         allowed = keys_of(_model_at(place[:-1]))
         inside = f"in section {'.'.join(place[:-1])!r}" if place[:-1] else "at the top"
-        return f"unknown key {key!r}{nearest(place[-1], allowed)} Allowed {inside}: {', '.join(allowed)}"
+        return f"unknown key {key!r}{nearest(place[-1], allowed) or '.'} Allowed {inside}: {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")

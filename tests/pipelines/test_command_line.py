@@ -131,7 +131,7 @@ def test_paths_resolve_against_their_origin(tmp_path: Path, monkeypatch: pytest.
     from pipelines.config import read_experiment
 
     (tmp_path / "inner").mkdir()
-    (tmp_path / "inner" / "a.yaml").write_text("model: ../model\ntext: {source: ${CORPUS:-texts.jsonl}}")
+    (tmp_path / "inner" / "a.yaml").write_text("model: ../model\ntext: {source: '${CORPUS:-texts.jsonl}'}")
     monkeypatch.chdir(tmp_path)
     experiment = read_experiment("inner/a.yaml", [("concepts", "c.jsonl")])
     assert experiment.model == str(tmp_path / "model")

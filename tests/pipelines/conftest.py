@@ -1,0 +1,46 @@
+"""The command line as a user meets it: a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SAE = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+SMALL = [
+    "--text.max_tokens", "80_000", "--train.d_sae", "256", "--train.l0", "8", "--train.tokens", "200_000",
+    "--train.batch", "1024", "--report.n_cards", "5",
+]  # fmt: skip
+"""A quickstart of seconds."""
+
+Sae = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def sae() -> Sae:
+    """Runs `sae … --json` and gives the object of its last line; a failure shows what it said."""
+
+    def run(*words: str | Path, **environment: str) -> dict[str, Any]:
+        command = [*SAE, *map(str, words), "--json"]
+        whole = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=whole)
+        assert done.returncode == 0, done.stderr
+        return {**json.loads(done.stdout.splitlines()[-1]), "said": done.stderr}
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds a small harvest and whatever the tests of this session add."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def quickstart(sae: Sae, store: Path) -> dict[str, Any]:
+    """The whole flow, small, on the microworld."""
+    return sae("run", "quickstart", *SMALL, "--store", store)

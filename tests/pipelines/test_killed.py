@@ -1,0 +1,73 @@
+"""Nothing is lost: a killed training run goes on to the same bits, an interrupted one says how to go on."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipelines.conftest import SAE, SMALL, Sae
+
+RUN = ["--train.checkpoint_every_tokens", "20_000", "--train.tokens", "400_000", "--train.seed", "7"]
+
+
+def start(store: Path) -> subprocess.Popen[str]:
+    command = [*SAE, "train", "quickstart", *SMALL, *RUN, "--store", str(store)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def wait_for_checkpoint(store: Path, process: subprocess.Popen[str], n: int) -> None:
+    """Until the run has passed its n-th checkpoint."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        steps = [int(path.name.split("-")[1]) for path in (store / ".building").glob("*/checkpoints/step-*")]
+        if steps and max(steps) >= n * 20:
+            return
+        time.sleep(0.02)
+    raise AssertionError("no checkpoint was written")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(quickstart: dict[str, Any], sae: Sae, store: Path) -> Path:
+    return Path(sae("train", "quickstart", *SMALL, *RUN, "--store", store)["path"])
+
+
+@pytest.fixture
+def fresh(quickstart: dict[str, Any], store: Path, tmp_path: Path) -> Path:
+    """A store with the same harvest and nothing else."""
+    (tmp_path / "activations").symlink_to(store / "activations")
+    return tmp_path
+
+
+def test_killed_runs_end_with_the_same_bits(uninterrupted: Path, fresh: Path, sae: Sae) -> None:
+    for n in (2, 6, 12):
+        with start(fresh) as process:
+            wait_for_checkpoint(fresh, process, n)
+            process.kill()
+        assert not (fresh / "dictionaries").exists()
+    resumed = sae("train", "quickstart", *SMALL, *RUN, "--store", fresh)
+    assert "resuming at step" in resumed["said"]
+    for name in ("weights.safetensors", "untrained/weights.safetensors", "config.yaml"):
+        assert (Path(resumed["path"]) / name).read_bytes() == (uninterrupted / name).read_bytes()
+    steps = [line.split(",")[0] for line in (Path(resumed["path"]) / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [line.split(",")[0] for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_saves_and_says_how_to_go_on(
+    uninterrupted: Path, fresh: Path, sae: Sae, number: signal.Signals
+) -> None:
+    with start(fresh) as process:
+        wait_for_checkpoint(fresh, process, 1)
+        process.send_signal(number)
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert "checkpoint written at step" in said
+    assert "to go on: sae train quickstart" in said
+    resumed = sae("train", "quickstart", *SMALL, *RUN, "--store", fresh)
+    assert (Path(resumed["path"]) / "weights.safetensors").read_bytes() == (
+        uninterrupted / "weights.safetensors"
+    ).read_bytes()
