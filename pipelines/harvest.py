@@ -1,14 +1,15 @@
 """Stage *harvest*: text through the model to activation shards, one split each."""
 
+import math
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pipelines.stage import Inputs, Progress
 from sae.activations.config import HarvestConfig
-from sae.activations.harvest import Counts, Harvest
-from sae.core.streams import Moments
+
+if TYPE_CHECKING:
+    from sae.activations.harvest import Counts
+    from sae.core.streams import Moments
 
 VERSION = 1
 
@@ -22,11 +23,13 @@ def run(config: HarvestConfig, inputs: Inputs, folder: Path, progress: Progress)
         InputError: an empty corpus, a split without rows, an unknown site.
         WorldError: an activation that is not finite.
     """
+    from sae.activations.harvest import Harvest
+
     harvest = Harvest(inputs.model(), inputs.sites, config, folder)
     for counts in harvest.run(inputs.texts(), inputs.max_tokens):
         progress.update(counts.n_forward, inputs.max_tokens, "tokens")
     metrics = _metrics(harvest.counts, harvest.moments, folder)
-    metrics["tokens_missing"] = inputs.max_tokens - harvest.counts.n_tokens
+    metrics["n_tokens_missing"] = inputs.max_tokens - harvest.counts.n_tokens
     if harvest.exhausted:
         progress.say(
             f"the text ended after {harvest.counts.n_tokens:,} tokens of the {inputs.max_tokens:,} asked for "
@@ -35,7 +38,7 @@ def run(config: HarvestConfig, inputs: Inputs, folder: Path, progress: Progress)
     return metrics
 
 
-def _metrics(counts: Counts, moments: dict[str, Moments], folder: Path) -> dict[str, Any]:
+def _metrics(counts: "Counts", moments: "dict[str, Moments]", folder: Path) -> dict[str, Any]:
     return {
         "n_tokens": counts.n_tokens,
         "n_texts": counts.n_texts,
@@ -50,12 +53,12 @@ def _metrics(counts: Counts, moments: dict[str, Moments], folder: Path) -> dict[
     }
 
 
-def _site_metrics(m: Moments) -> dict[str, float]:
+def _site_metrics(m: "Moments") -> dict[str, float]:
     """Of the train split, in the model's own units."""
     mean_square = float((m.variance + m.mean.square()).sum())
     return {
         "d": len(m.sum),
-        "root_mean_square_norm": float(np.sqrt(mean_square)),
+        "root_mean_square_norm": math.sqrt(mean_square),
         "norm_of_mean": float(m.mean.norm()),
         "total_variance": m.total_variance,
     }

@@ -62,6 +62,9 @@ class RowOrder:
             raise InputError(f"cannot shuffle {n_rows} rows in buffers of {buffer_rows} and slices of {slice_rows}")
         self.n_rows = n_rows
         self.n_buffers = -(-n_rows // buffer_rows)
+        n_slices = -(-n_rows // slice_rows)
+        self.most_rows = min(n_rows, -(-n_slices // self.n_buffers) * slice_rows)
+        """Rows of the largest buffer, or a few more."""
         self._seed = seed
         self._slice_rows = slice_rows
         self._epoch = lru_cache(maxsize=2)(self._permuted)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sae.activations.config import Encoding
 from sae.activations.contents import read_contents
-from sae.activations.encoding import STORED, TORCH, rows_of
+from sae.activations.encoding import STORED, rows_of
 from sae.activations.scale import SiteMoments, read_moments
 from sae.activations.shard import Shard
 from sae.activations.stream import TokenStream
@@ -86,6 +86,12 @@ class Activations:
         """Rows of several runs [start, stop), ascending, one after the other, in the dtype they are stored in."""
         self._check(site)
         out = np.empty((int((runs[:, 1] - runs[:, 0]).sum()), self._d[site]), STORED[self.dtype])
+        return self.read_into(out, split, site, runs)
+
+    def read_into(
+        self, out: np.ndarray, split: Split, site: str, runs: Int[np.ndarray, "run 2"]
+    ) -> Float[Tensor, "row d"]:
+        """As `stored_rows`, into memory [row, d] of the stored type, which the result shares."""
         at = 0
         for shard, first, last in zip(self._shards[split], *self._edges(split), strict=True):
             inside = np.clip(runs, first, last) - first
@@ -95,9 +101,7 @@ class Activations:
                 shard.read(site, inside, out[at : at + n])
                 at += n
         assert at == len(out), f"runs reach beyond the {self.n_rows(split)} rows of {split}"
-        x = rows_of(out, self.dtype)
-        assert x.dtype == TORCH[self.dtype]
-        return x
+        return rows_of(out, self.dtype)
 
     def _edges(self, split: Split) -> tuple[list[int], list[int]]:
         bounds = self._bounds[split].tolist()

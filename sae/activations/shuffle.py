@@ -1,11 +1,11 @@
 """Shuffled batches of rows, each computed from its step alone, and how well they are mixed.
 
-The order is `sae.activations.order`. Only the buffer that a batch lies in is read, and the next one ahead of time
-in a background thread, so memory holds two buffers of `buffer_rows` rows in their stored dtype.
+The order is `sae.activations.order`. Only the buffer that a batch lies in is read, always into the same memory:
+`buffer_rows` rows in their stored dtype. (Fresh memory for each costs more in page faults than reading; a thread that
+reads the next buffer ahead would double the memory and gained nothing where that was measured.)
 """
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +14,19 @@ from jaxtyping import Float, Float32, Int
 from scipy.special import gammaln
 from torch import Tensor
 
+from sae.activations.encoding import STORED
 from sae.activations.order import RowOrder
 from sae.activations.reader import Activations
 from sae.core.errors import InputError
 from sae.core.splits import Split
 
 BUFFER_ROWS = 1 << 19
-SLICE_ROWS = 32
+SLICE_ROWS = 16
 
 
 class _Loaded(NamedTuple):
+    epoch: int
+    buffer: int
     x: Float[Tensor, "row d"]
     permutation: Int[Tensor, "row"]
 
@@ -59,15 +62,15 @@ class ShuffledBatches:
         self._activations, self._site = activations, site
         self._split: Split = split
         self._order = RowOrder(self.n_rows, seed, buffer_rows, slice_rows)
-        self._buffers: dict[tuple[int, int], Future[_Loaded]] = {}
-        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shuffled-rows")
+        self._memory = np.empty((self._order.most_rows, self.d), STORED[activations.dtype])
+        self._held: _Loaded | None = None
 
     def batch(self, step: int) -> Float32[Tensor, "batch d"]:
         """The rows of step `step`, the same whatever was asked for before."""
         rows = []
         for part in self._parts(step):
-            x, permutation = self._loaded(part.epoch, part.buffer)
-            rows.append(x[permutation[part.start : part.stop]].float())
+            held = self._loaded(part.epoch, part.buffer)
+            rows.append(held.x.index_select(0, held.permutation[part.start : part.stop]).float())
         return torch.cat(rows) if len(rows) > 1 else rows[0]
 
     def row_numbers(self, step: int) -> Int[np.ndarray, "batch"]:
@@ -93,23 +96,19 @@ class ShuffledBatches:
             position += stop - offset
 
     def _loaded(self, epoch: int, buffer: int) -> _Loaded:
-        """A buffer; all others but the next one are dropped, and the next one is read ahead."""
-        here, following = (epoch, buffer), self._order.after(epoch, buffer)
-        self._buffers = {key: f for key, f in self._buffers.items() if key in (here, following)}
-        for key in (here, following):
-            if key not in self._buffers:
-                self._buffers[key] = self._reader.submit(self._load, *key)
-        return self._buffers[here].result()
-
-    def _load(self, epoch: int, buffer: int) -> _Loaded:
-        runs, permutation = self._order.buffer(epoch, buffer)
-        x = self._activations.stored_rows(self._split, self._site, runs)
-        return _Loaded(x, torch.from_numpy(permutation))
+        """A buffer; it takes the place of the one before."""
+        held = self._held
+        if held is None or (held.epoch, held.buffer) != (epoch, buffer):
+            self._held = None  # a read that fails leaves half a buffer
+            runs, permutation = self._order.buffer(epoch, buffer)
+            memory = self._memory[: len(permutation)]
+            x = self._activations.read_into(memory, self._split, self._site, runs)
+            self._held = held = _Loaded(epoch, buffer, x, torch.from_numpy(permutation))
+        return held
 
     def close(self) -> None:
-        """Ends the reading thread and drops the buffers."""
-        self._reader.shutdown(cancel_futures=True)
-        self._buffers = {}
+        """Gives the memory back; the batches cannot be used any more."""
+        self._held, self._memory = None, self._memory[:0]
 
 
 def shuffle_quality(batches: ShuffledBatches, n_batches: int = 32) -> float:
