@@ -34,11 +34,11 @@ SPLIT = "test"
 class CatalogueConfig(Strict):
     """What is kept of every latent."""
 
-    n_examples: int = Field(10, ge=0)
+    n_examples: int = Field(default=10, ge=0)
     """Examples in context, at most one per document."""
-    n_tokens: int = Field(10, ge=1)
+    n_tokens: int = Field(default=10, ge=1)
     """Promoted and suppressed tokens, on each side."""
-    n_neighbours: int = Field(8, ge=0)
+    n_neighbours: int = Field(default=8, ge=0)
     """Latents with the nearest decoder directions."""
 
 

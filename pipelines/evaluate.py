@@ -34,7 +34,7 @@ class EvaluateConfig(Strict):
 
     max_tokens: PositiveInt = 100_000
     """Tokens of the test split that are scored, in whole documents from its beginning."""
-    n_resamples: int = Field(1000, ge=100)
+    n_resamples: int = Field(default=1000, ge=100)
     """Bootstrap resamples of the documents behind every interval."""
     pca_rows: PositiveInt = 200_000
     """Activations of the train split that principal components are fitted on, in runs spread evenly over it."""

@@ -16,7 +16,8 @@ from sae.lm.load import LoadedModel, fingerprint, load_model
 from sae.lm.tokens import Text
 
 N_CONCEPT_TEXTS = 400
-"""Labelled texts per variable of the microworld."""
+N_PER_LABEL = 30
+"""Labelled texts per variable of the microworld: so many in all, and so many of each label."""
 
 N_FINGERPRINTED = 20_000
 """Words of the microworld whose content stands for the whole stream: it follows from the grammar and the seed."""
@@ -41,7 +42,12 @@ class Resources:
         return fingerprint(self.model_reference)
 
     @functools.cached_property
-    def text_fingerprint(self) -> str:
+    def _embedded_concepts(variable: str) -> list[LabelledText]:
+    n_texts = max(N_CONCEPT_TEXTS, N_PER_LABEL * len(microworld.labels(variable)))
+    return microworld.labelled(variable, n_texts, seed=0)
+
+
+def text_fingerprint(self) -> str:
         return text_fingerprint(self._experiment.text)
 
     @functools.cached_property
@@ -77,7 +83,7 @@ class Resources:
         name = self._experiment.concepts
         if name != EMBEDDED:
             return read_labelled_texts(Path(name))
-        return [t for variable in microworld.VARIABLES for t in microworld.labelled(variable, N_CONCEPT_TEXTS, seed=0)]
+        return [text for variable in microworld.VARIABLES for text in _embedded_concepts(variable)]
 
 
 def text_fingerprint(text: TextConfig) -> str:

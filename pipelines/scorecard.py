@@ -30,17 +30,20 @@ def headline(artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
 
 def show(members: Sequence[Mapping[str, Artifact]], stream: TextIO) -> None:
     """Prints one table, the dictionary beside its baselines, for each member of a sweep."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=stream, highlight=False, width=None if stream.isatty() else 110)
+    console = Console(file=stream, highlight=False, width=None if stream.isatty() else 120)
     for number, artifacts in enumerate(members):
         contenders = _contenders(artifacts)
         if not contenders:
             continue
         hash = artifacts["train"].hash
         title = f"Scorecard of {hash}" + (f" (member {number})" if len(members) > 1 else "") + ", test split"
-        table = Table("", *(label for label, _ in COLUMNS.values()), title=title, caption=_caption(artifacts))
+        table = Table(
+            "", *(label for label, _ in COLUMNS.values()), title=title, caption=_caption(artifacts), box=box.SIMPLE
+        )
         for column in table.columns[1:]:
             column.justify = "right"
         for name, scores in contenders.items():
@@ -59,7 +62,7 @@ def _contenders(artifacts: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
 def _caption(artifacts: Mapping[str, Artifact]) -> str:
     scores = json.loads((artifacts["evaluate"].path / "scores.json").read_text(encoding="utf-8"))
     counts = f"{scores['n_tokens']:,} tokens of {scores['n_documents']:,} documents"
-    return f"95 % intervals by bootstrap over documents; {counts}.\nSmaller is better, but for CE recovered."
+    return f"95 % intervals by bootstrap over documents; {counts}.\nSmaller is better, except for CE recovered."
 
 
 def _cell(score: Mapping[str, Any] | None, digits: str) -> str:

@@ -1,11 +1,12 @@
 """Feature cards: which latents are shown, and what of them.
 
-1. First the best latents of the variables, in the order of the findings.
+1. First the best latents of the variables, a round of one per variable after another, up to three fifths of the cards.
 2. Then, to see what an ordinary latent looks like: the remaining latents that fire on at least `MIN_ACTIVE` tokens are
    sorted by density and cut into as many equal groups as there are places left; of each group the middle one is
    shown. Density alone decides, so nobody picked the pretty ones.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from sae.dashboard.member import Member
 from sae.dashboard.numbers import count, fixed, percent, short
 from sae.dashboard.plots import bar_path
 
+BEST_SHARE = 0.6
 MIN_ACTIVE = 10
 N_EXAMPLES = 5
 N_SHADES = 9
@@ -83,7 +85,7 @@ def cards_of(member: Member, catalogue: Catalogue, n: int, best: Mapping[int, st
         n: number of cards, at most.
         best: latents to show first, and why.
     """
-    chosen = choose(catalogue.n_active, list(best), n)
+    chosen = choose(catalogue.n_active, list(best)[: math.ceil(BEST_SHARE * n)], n)
     reasons = {latent: best.get(latent, "chosen by density alone") for latent in chosen}
     return tuple(_card(catalogue.feature(latent), reason, set(chosen), member) for latent, reason in reasons.items())
 
@@ -128,9 +130,9 @@ def _used(counts: Sequence[int]) -> tuple[int, int]:
 
 
 def _claims(member: Member, latent: int) -> list[Claim]:
-    """What is found of a latent, in short: of a dose-response the point at equal cost."""
+    """What is found of a latent; of a dose-response only the point at equal cost."""
     pairs = [(stage, f) for stage, found in member.findings.items() for f in found if latent in f.subject.latents]
-    return [claim_of(stage, f) for stage, f in pairs if f.settings.get("at_equal_cost", True)]
+    return [claim_of(stage, f) for stage, f in pairs if f.settings.get("level") != "dose"]
 
 
 def _promotion(effect: TokenEffect, top: float) -> Promotion:

@@ -1,12 +1,12 @@
 """Findings as rows: per variable what probing, steering and interventions say of its best latent, and all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sae.core.records import Finding
 from sae.dashboard.measured import Measured, measured, with_interval
 from sae.dashboard.member import FINDING_STAGES, Member
-from sae.dashboard.numbers import probability, short
+from sae.dashboard.numbers import percent, probability, short
 from sae.dashboard.verdict import Verdict, verdict
 
 
@@ -87,16 +87,37 @@ def claim_of(stage: str, finding: Finding) -> Claim:
 
 
 def _what(finding: Finding) -> str:
-    """The kind of finding, in words, with what was chosen and paid."""
+    """What was done, in words, with what was chosen and paid."""
     settings = finding.settings
-    if finding.kind == "steering" and "dose" in settings:
-        cost = measured(settings["kl_nats"], settings.get("kl_low"), settings.get("kl_high"))
-        where = "at equal cost: " if settings.get("at_equal_cost") else ""
-        dose = f"{where}dose {short(settings['dose'])} σ, KL {cost.value} {cost.interval} nats per token"
-        return f"push towards “{settings['target']}” ({dose})"
-    if finding.kind == "probe":
-        return f"tells {' or '.join(settings['targets'])}" if settings.get("level") == "label" else "tells its label"
-    return finding.kind.replace("_", " ")
+    match finding.kind:
+        case "probe":
+            return (
+                f"tells {' or '.join(settings['targets'])}" if settings.get("level") == "label" else "tells its label"
+            )
+        case "steering":
+            return f"push towards {_targets(settings)} ({_push(settings)})"
+        case "ablation":
+            return "removed: loss of the text's own label"
+        case "patching":
+            part = settings.get("share_of_whole")
+            ceiling = f", {percent(part)} of what patching the whole activation does" if part is not None else ""
+            return f"set as in the twin: gain of the twin's label{ceiling}"
+        case _:
+            return finding.kind.replace("_", " ")
+
+
+def _targets(settings: Mapping[str, Any]) -> str:
+    targets = [str(t) for t in settings.get("targets", [settings.get("target")])]
+    return " or ".join(f"“{target}”" for target in targets)
+
+
+def _push(settings: Mapping[str, Any]) -> str:
+    """How hard a push was, and its cost; a mean over several labels has no one dose."""
+    cost = measured(settings.get("kl_nats"), settings.get("kl_low"), settings.get("kl_high"))
+    parts = ["at equal cost"] if settings.get("at_equal_cost") else []
+    parts += [f"dose {short(settings['dose'])} σ"] if "dose" in settings else []
+    parts += [" ".join(filter(None, ["KL", cost.value, cost.interval, "nats per token"]))]
+    return ", ".join(parts)
 
 
 def subject_words(finding: Finding) -> str:
@@ -137,6 +158,5 @@ def is_about_best_latent(finding: Finding) -> bool:
 
 
 def is_headline(finding: Finding) -> bool:
-    """Of probes those of the whole variable, of pushes those at equal cost: the rest is in the long table."""
-    settings: dict[str, Any] = finding.settings
-    return settings.get("level", "variable") == "variable" and settings.get("at_equal_cost", True)
+    """Findings on a whole variable; those on one of several labels, or at one of several doses, are details."""
+    return finding.settings.get("level", "variable") == "variable"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sae.core.artifact import Artifact
+from sae.core.splits import SPLITS
 from sae.dashboard.member import Member
 from sae.dashboard.numbers import count, duration, megabytes, short
 
@@ -141,7 +142,7 @@ def _text_note(harvest: Mapping[str, Any]) -> str:
 
 
 def _splits(rows: Mapping[str, int]) -> str:
-    return ", ".join(f"{split} {count(n)}" for split, n in rows.items())
+    return ", ".join(f"{split} {count(rows[split])}" for split in SPLITS if split in rows)
 
 
 def _dictionary(members: Sequence[Member], train: Mapping[str, Any]) -> Fact:

@@ -34,9 +34,11 @@ def count(value: int) -> str:
 
 
 def decimals(low: Number, high: Number) -> int:
-    """Decimals that show the width of an interval with two digits, between 0 and 6."""
-    width = abs(high - low)
-    return 3 if width == 0 else min(6, max(0, 1 - math.floor(math.log10(width))))
+    """Decimals that show the width of an interval with two digits, but no more than four digits of its ends."""
+    width, size = abs(high - low), max(abs(low), abs(high))
+    if width == 0:
+        return 3
+    return max(0, min(1 - math.floor(math.log10(width)), 3 - math.floor(math.log10(size))))
 
 
 def percent(value: Number) -> str:

@@ -4,7 +4,8 @@ The templates escape whatever is put into them, for tokens and labels come from 
 style sheet and figures are part of it, and it has no script.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,11 +106,13 @@ def _parts(members: Sequence[Member], n_cards: int) -> tuple[list[Part], Densiti
     return parts, densities_of(members, densities, n_tokens)
 
 
-def reasons(findings: Iterable[Finding]) -> dict[int, str]:
-    """The best latents of the variables, in the order of the findings, and whose they are."""
-    variables: dict[int, dict[str, None]] = {}
-    for finding in findings:
-        if is_about_best_latent(finding):
-            for latent in finding.subject.latents:
-                variables.setdefault(latent, {})[finding.variable] = None
-    return {latent: f"best latent of {', '.join(names)}" for latent, names in variables.items()}
+def reasons(findings: Sequence[Finding]) -> dict[int, str]:
+    """The best latents of the variables and whose they are: one of each variable, then the next of each."""
+    latents: dict[str, dict[int, None]] = {}
+    for finding in filter(is_about_best_latent, findings):
+        latents.setdefault(finding.variable, {}).update(dict.fromkeys(finding.subject.latents))
+    rounds = (
+        latent for several in itertools.zip_longest(*latents.values()) for latent in several if latent is not None
+    )
+    owners = {latent: [variable for variable, own in latents.items() if latent in own] for latent in rounds}
+    return {latent: f"best latent of {', '.join(variables)}" for latent, variables in owners.items()}

@@ -46,7 +46,9 @@ def verdict(finding: Finding) -> Verdict:
             "below", "an effect, but in the opposite direction" if reversed_ else "does worse than its control"
         )
     if passes:
-        return Verdict("unsettled", "passes its test, yet is not told apart from its control")
+        # A probe's test asks for more than guessing, all others for more than the controls do.
+        passed = "better than guessing" if finding.kind == "probe" else "passes its test"
+        return Verdict("unsettled", f"{passed}, yet not told apart from its control")
     return Verdict("same", "not told apart from its control")
 
 

@@ -63,7 +63,7 @@ def label_logits(
     return out
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _last_logits(
     loaded: LoadedModel, prompts: Sequence[Prompt], site: str, displacements: Sequence[Tensor] | None
 ) -> Float[Tensor, "prompt vocab"]:

@@ -60,12 +60,12 @@ def push_costs(
     return Cost(nats, np.array([len(ids) for ids in documents], dtype=np.float64))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _log_probabilities(loaded: LoadedModel, inputs: Padded) -> Float[Tensor, "batch position vocab"]:
     return loaded(**inputs._asdict(), use_cache=False).logits.float().log_softmax(-1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _kl(
     loaded: LoadedModel,
     site: str,

@@ -101,6 +101,25 @@ class Response(Strict):
         return Interval(low=self.low, high=self.high)
 
 
+class Row(NamedTuple):
+    """What was measured of one direction at one dose."""
+
+    effects: Float[np.ndarray, "prompt"]
+    document: Int[np.ndarray, "prompt"]
+    nats: Float[np.ndarray, "neutral"]
+    """KL summed over each neutral document."""
+    n_tokens: Float[np.ndarray, "neutral"]
+    random: Float[np.ndarray, "random"]
+    """Mean effect of each random direction at the same dose."""
+
+
+class Measured(NamedTuple):
+    """A response with what it was computed from."""
+
+    response: Response
+    row: Row
+
+
 class Null(NamedTuple):
     """Random directions at the fixed doses."""
 
@@ -171,25 +190,6 @@ def _effects(
     """Change of the target's log-odds."""
     label = np.full(logits.shape[:-1], target.label)
     return log_odds(logits, label) - log_odds(texts.before, label[(0,) * (label.ndim - 1)])
-
-
-class Row(NamedTuple):
-    """What was measured of one direction at one dose."""
-
-    effects: Float[np.ndarray, "prompt"]
-    document: Int[np.ndarray, "prompt"]
-    nats: Float[np.ndarray, "neutral"]
-    """KL summed over each neutral document."""
-    n_tokens: Float[np.ndarray, "neutral"]
-    random: Float[np.ndarray, "random"]
-    """Mean effect of each random direction at the same dose."""
-
-
-class Measured(NamedTuple):
-    """A response with what it was computed from."""
-
-    response: Response
-    row: Row
 
 
 def _response(

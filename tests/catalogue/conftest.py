@@ -54,7 +54,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     """What both stages are given."""
     model = LoadedModel(tiny("llama"), word_tokenizer(), "0" * 64, "tiny")
     harvest, train = tmp_path_factory.mktemp("harvest"), tmp_path_factory.mktemp("train")
-    config = HarvestConfig(window=48, fractions=Fractions(train=0.5, validation=0.1, test=0.4))
+    config = HarvestConfig(window=48, shard_rows=1000, fractions=Fractions(train=0.5, validation=0.1, test=0.4))
     for _ in Harvest(model, (SITE,), config, harvest).run(some_texts(120)):
         pass
     dictionary(0).save(train)

@@ -176,6 +176,8 @@ def pushes(variable: str, strength: float) -> list[Finding]:
             changes = {
                 "subject": means if direction == MEANS else latent_subject(variable),
                 "settings": {
+                    "method": "best_latent" if direction == LATENT else "difference_of_means",
+                    "level": "variable" if equal else "dose",
                     "target": "plural",
                     "direction": direction,
                     "dose": dose,
@@ -214,10 +216,10 @@ def findings(folder: Path, stage: str, hash: str) -> Artifact:
         case "steer":
             rows = pushes("number", 2.5) + pushes("sentiment", 0.3)
         case _:
-            changes = {"settings": {}, "unit": "nats of log-odds"}
+            settings = {"method": "best_latent", "level": "variable"}
             rows = [
-                finding("ablation", "number", -1.9, -0.1, **changes),
-                finding("patching", "number", -2.5, -0.2, **changes),
+                finding("ablation", "number", 1.9, 0.1, settings=settings, unit="nats of log-odds"),
+                finding("patching", "number", 2.5, 0.2, settings={**settings, "share_of_whole": 0.41}),
             ]
     write_findings(folder / "findings.jsonl", rows)
     return artifact(folder, "findings", hash * 16, {}, {})

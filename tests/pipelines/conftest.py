@@ -13,7 +13,7 @@ import pytest
 SAE = [sys.executable, "-c", "from pipelines.cli import main; main()"]
 SMALL = [
     "--text.max_tokens", "80_000", "--train.d_sae", "256", "--train.l0", "8", "--train.tokens", "200_000",
-    "--train.batch", "1024", "--report.n_cards", "5",
+    "--train.batch", "1024", "--steer.n_random", "5", "--validate.n_control", "5", "--report.n_cards", "5",
 ]  # fmt: skip
 """A quickstart of seconds."""
 
