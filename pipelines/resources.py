@@ -42,12 +42,7 @@ class Resources:
         return fingerprint(self.model_reference)
 
     @functools.cached_property
-    def _embedded_concepts(variable: str) -> list[LabelledText]:
-    n_texts = max(N_CONCEPT_TEXTS, N_PER_LABEL * len(microworld.labels(variable)))
-    return microworld.labelled(variable, n_texts, seed=0)
-
-
-def text_fingerprint(self) -> str:
+    def text_fingerprint(self) -> str:
         return text_fingerprint(self._experiment.text)
 
     @functools.cached_property
@@ -84,6 +79,11 @@ def text_fingerprint(self) -> str:
         if name != EMBEDDED:
             return read_labelled_texts(Path(name))
         return [text for variable in microworld.VARIABLES for text in _embedded_concepts(variable)]
+
+
+def _embedded_concepts(variable: str) -> list[LabelledText]:
+    n_texts = max(N_CONCEPT_TEXTS, N_PER_LABEL * len(microworld.labels(variable)))
+    return microworld.labelled(variable, n_texts, seed=0)
 
 
 def text_fingerprint(text: TextConfig) -> str:
