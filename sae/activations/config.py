@@ -23,7 +23,7 @@ class Exclude(Strict):
 class HarvestConfig(Strict):
     """Text to activations on disk."""
 
-    window: int = Field(128, ge=2)
+    window: Annotated[int, Field(ge=2)] = 128
     """Tokens in one packed window; longer texts are cut into documents of at most this many."""
     dtype: Encoding = "float16"
     """How rows are stored: float32, float16 or bfloat16."""
@@ -31,7 +31,7 @@ class HarvestConfig(Strict):
     """Rows to leave out."""
     fractions: Fractions = Fractions()
     """Share of the texts in each split."""
-    shard_rows: int = Field(1_000_000, ge=1)
+    shard_rows: Annotated[int, Field(ge=1)] = 1_000_000
     """Most rows in one shard."""
     batch: Annotated[int, EXECUTION, Field(ge=1)] = 32
     """Windows per forward pass."""
