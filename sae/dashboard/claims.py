@@ -15,7 +15,9 @@ class Claim(NamedTuple):
 
     stage: str
     what: str
-    """The kind of finding, in words."""
+    """What was done, in words."""
+    deed: str
+    """The same in a word or two, where a table's column does not say it."""
     variable: str
     subject: str
     latents: tuple[int, ...]
@@ -56,6 +58,9 @@ class Claims(NamedTuple):
     """Stages that were not run."""
 
 
+_DEEDS = {"ablation": "removed", "patching": "set as in the twin"}
+
+
 def claims_of(member: Member) -> Claims:
     """Rows of all findings of a member, in the order in which its stages wrote them."""
     claims = [(f, claim_of(stage, f)) for stage in FINDING_STAGES for f in member.findings.get(stage, ())]
@@ -72,6 +77,7 @@ def claim_of(stage: str, finding: Finding) -> Claim:
     return Claim(
         stage=stage,
         what=_what(finding),
+        deed=_DEEDS.get(finding.kind, ""),
         variable=finding.variable,
         subject=subject_words(finding),
         latents=finding.subject.latents,

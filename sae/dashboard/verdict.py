@@ -41,10 +41,7 @@ def verdict(finding: Finding) -> Verdict:
     if gap.low > 0:
         return _above(passes)
     if gap.high < 0:
-        reversed_ = finding.effect < 0 and abs(finding.effect) > abs(finding.control.effect) and passes is not False
-        return Verdict(
-            "below", "an effect, but in the opposite direction" if reversed_ else "does worse than its control"
-        )
+        return _below(finding, passes)
     if passes:
         # A probe's test asks for more than guessing, all others for more than the controls do.
         passed = "better than guessing" if finding.kind == "probe" else "passes its test"
@@ -56,6 +53,16 @@ def _above(passes: bool | None) -> Verdict:
     if passes is False:
         return Verdict("unsettled", "lies above its control, yet fails its test: not settled")
     return Verdict("above", "beats its control" if passes else "lies above its control (no test was made)")
+
+
+def _below(finding: Finding, passes: bool | None) -> Verdict:
+    if finding.kind == "probe":
+        return Verdict("below", "does worse than its control")
+    if passes is False:
+        return Verdict("unsettled", "lies below its control, yet fails its test: not settled")
+    if finding.effect < 0 and abs(finding.effect) > abs(finding.control.effect):
+        return Verdict("below", "an effect, but in the opposite direction")
+    return Verdict("below", "does less than its control")
 
 
 def passes_test(finding: Finding) -> bool | None:

@@ -59,3 +59,9 @@ def test_to_beat_a_control_an_effect_lies_above_it_and_passes_its_test(
     if verdict(found).tone == "above":
         assert q <= 0.05
         assert effect - control > width
+
+
+def test_below_a_control_is_claimed_of_an_intervention_only_with_its_test(make_finding: Make) -> None:
+    assert verdict(make_finding("ablation", "number", -0.5, 0.0, q=0.2)).tone == "unsettled"
+    assert verdict(make_finding("ablation", "number", -0.5, 0.0, q=0.01)).tone == "below"
+    assert verdict(make_finding("patching", "number", 0.2, 0.5)).words == "does less than its control"
