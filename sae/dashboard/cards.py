@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from sae.catalogue.catalogue import Catalogue
 from sae.catalogue.records import Example, Feature, TokenEffect
+from sae.core.records import Finding
 from sae.dashboard.claims import Claim, claim_of
 from sae.dashboard.member import Member
 from sae.dashboard.numbers import count, fixed, percent, short
@@ -24,6 +25,7 @@ BEST_SHARE = 0.6
 MIN_ACTIVE = 10
 N_EXAMPLES = 5
 N_SHADES = 9
+N_TOGETHER = 5
 
 
 class Piece(NamedTuple):
@@ -130,9 +132,14 @@ def _used(counts: Sequence[int]) -> tuple[int, int]:
 
 
 def _claims(member: Member, latent: int) -> list[Claim]:
-    """What is found of a latent; of a dose-response only the point at equal cost."""
+    """What is found of a latent, alone or among few; of a dose-response only the point at equal cost."""
     pairs = [(stage, f) for stage, found in member.findings.items() for f in found if latent in f.subject.latents]
-    return [claim_of(stage, f) for stage, f in pairs if f.settings.get("level") != "dose"]
+    return [claim_of(stage, f) for stage, f in pairs if _belongs(f)]
+
+
+def _belongs(finding: Finding) -> bool:
+    alone = len(finding.subject.latents) <= N_TOGETHER or finding.settings.get("method") == "best_latent"
+    return alone and finding.settings.get("level") != "dose"
 
 
 def _promotion(effect: TokenEffect, top: float) -> Promotion:

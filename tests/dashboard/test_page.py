@@ -12,7 +12,7 @@ from sae.dashboard.page import report
 
 Run = dict[str, Artifact]
 N_CARDS = 8
-VOID = {"meta", "link", "br", "img", "input", "hr"}
+VOID = {"col", "meta", "link", "br", "img", "input", "hr"}
 
 
 class Page(HTMLParser):

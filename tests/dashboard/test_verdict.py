@@ -65,3 +65,9 @@ def test_below_a_control_is_claimed_of_an_intervention_only_with_its_test(make_f
     assert verdict(make_finding("ablation", "number", -0.5, 0.0, q=0.2)).tone == "unsettled"
     assert verdict(make_finding("ablation", "number", -0.5, 0.0, q=0.01)).tone == "below"
     assert verdict(make_finding("patching", "number", 0.2, 0.5)).words == "does less than its control"
+
+
+def test_a_flawless_probe_on_few_documents_beats_no_control_that_is_nearly_flawless(make_finding: Make) -> None:
+    flawless = Interval(low=1.0, high=1.0)
+    assert verdict(make_finding("probe", "number", 1.0, 0.95, interval=flawless, n_documents=20)).tone == "unsettled"
+    assert verdict(make_finding("probe", "number", 1.0, 0.6, interval=flawless, n_documents=20)).tone == "above"
