@@ -137,6 +137,13 @@ def test_schedule_warms_up_stays_and_decays():
     assert Schedule(1.0, 1, 0.0, 0.0).rate(0) == 1.0
 
 
+def test_the_automatic_rate_follows_batch_and_width():
+    assert small(batch=400).schedule(100).peak == pytest.approx(2 * small(batch=100).schedule(100).peak)
+    assert small().schedule(400).peak == pytest.approx(small().schedule(100).peak / 2)
+    assert small(learning_rate=1e-3).schedule(400).peak == 1e-3
+    assert small(batch=10**6).schedule(64).peak <= 0.02
+
+
 @pytest.mark.parametrize(("value", "cause"), [(torch.nan, "1 of its 512 tokens"), (1e30, "diverged")])
 def test_the_first_loss_that_is_not_finite_stops_the_run_and_names_the_step(value, cause):
     class Broken:
