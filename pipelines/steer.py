@@ -46,7 +46,7 @@ class SteerConfig(Strict):
     """Random directions of equal length, the control; no p can be below 1/(n_random + 1)."""
     max_tasks: int = Field(4, ge=1)
     """Labels steered towards per variable, those that the best latent told best on validation."""
-    max_texts: int = Field(64, ge=2)
+    max_texts: int = Field(48, ge=2)
     """Test texts per variable, at most."""
     n_neutral: int = Field(64, ge=2)
     """Documents of neutral text on which the cost is measured, in each of validation and test."""

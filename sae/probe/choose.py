@@ -5,7 +5,7 @@
 3. Only `answers` looks at test texts, and nothing is chosen after it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never, get_args
 
@@ -26,7 +26,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 RESIDUAL_METHODS: tuple[Method, ...] = ("logistic", "difference_of_means")
 LATENT_METHODS: tuple[Method, ...] = ("best_latent", "sparse_1", "sparse_5")
 
-Features = Mapping[str, Float[np.ndarray, "text column"]]
+Features = Mapping[str, Float[np.ndarray, "text _column"]]
 """For each position that the variable has, a row per text: residual stream or code."""
 
 
@@ -84,43 +84,49 @@ def fold_of(sample: Sample, target: str, x: Float[np.ndarray, "text column"]) ->
     return Fold(x[train], truth[train], x[validation], truth[validation])
 
 
-def answers(sample: Sample, rules: Mapping[str, Sequence[LinearRule]], x: Float[np.ndarray, "text column"]) -> Answers:
-    """What rules say of the test texts; each of a target's rules is a row."""
+def answers(sample: Sample, rules: Mapping[str, LinearRule], x: Float[np.ndarray, "text column"]) -> Answers:
+    """What the rules say of the test texts, a row per target."""
     test = sample.rows("test")
-    pairs = [(target, rule) for target, several in rules.items() for rule in several]
-    truth = np.stack([sample.truth(target)[test] for target, _ in pairs])
-    score = np.stack([rule.score(x[test]) for _, rule in pairs])
+    truth = np.stack([sample.truth(target)[test] for target in rules])
+    score = np.stack([rule.score(x[test]) for rule in rules.values()])
     return Answers(truth, score, sample.document[test])
 
 
 def chosen_answers(sample: Sample, chosen: Chosen, features: Features) -> Answers:
     """What the chosen probes say of the test texts."""
-    return answers(sample, {t: [rule] for t, rule in chosen.rules.items()}, features[chosen.position])
+    return answers(sample, chosen.rules, features[chosen.position])
 
 
-def shuffled_answers(sample: Sample, chosen: Chosen, features: Features, seed: int, n: int) -> Answers:
-    """The same probes at the same position, fitted n times on shuffled train labels."""
+def shuffled_answers(sample: Sample, chosen: Chosen, features: Features, seed: int, n: int) -> list[Answers]:
+    """The same method at the same position, n times, on shuffled train and validation labels."""
     fitter, x = fitter_of(chosen.method, sample.binary), features[chosen.position]
     random = numpy_generator(seed, "shuffled labels", sample.variable, chosen.method)
-    rules: dict[str, list[LinearRule]] = {target: [] for target in sample.targets}
-    documents = sample.document[sample.rows("train")]
-    for target in sample.targets:
+    train, validation = (sample.document[sample.rows(split)] for split in ("train", "validation"))
+
+    def draw(target: str) -> LinearRule:
         fold = fold_of(sample, target, x)
-        for _ in range(n):
-            rules[target].append(fitter(fold._replace(y_train=shuffled_labels(fold.y_train, documents, random))))
-    return answers(sample, rules, x)
+        y_train = shuffled_labels(fold.y_train, train, random)
+        y_validation = shuffled_labels(fold.y_validation, validation, random)
+        return fitter(fold._replace(y_train=y_train, y_validation=y_validation))
+
+    return [answers(sample, {target: draw(target) for target in sample.targets}, x) for _ in range(n)]
 
 
-def matched_answers(sample: Sample, chosen: Chosen, features: Features, seed: int, n: int) -> Answers | None:
-    """The same method on n draws of other latents that fire as often at that position; None if there are none."""
+def matched_answers(sample: Sample, chosen: Chosen, features: Features, seed: int, n: int) -> list[Answers]:
+    """The same method on n draws of other latents that fire as often at that position; none if there are none."""
     fitter, code = fitter_of(chosen.method, sample.binary), features[chosen.position]
     density = (code[sample.rows("train")] > 0).mean(0)
     random = numpy_generator(seed, "matched latents", sample.variable, chosen.method)
-    rules: dict[str, list[LinearRule]] = {}
+    draws = {}
     for target, rule in chosen.rules.items():
-        draws = matched_latents(density, rule.columns.tolist(), rule.columns.tolist(), n, random)
-        rules[target] = [_on_columns(fold_of(sample, target, code), draw, fitter) for draw in draws]
-    return answers(sample, rules, code) if any(rules.values()) else None
+        latents = rule.columns.tolist()
+        draws[target] = matched_latents(density, latents, latents, n, random)
+    n_drawn = min(len(columns) for columns in draws.values())
+    folds = {target: fold_of(sample, target, code) for target in sample.targets}
+    return [
+        answers(sample, {t: _on_columns(fold, draws[t][k], fitter) for t, fold in folds.items()}, code)
+        for k in range(n_drawn)
+    ]
 
 
 def _on_columns(fold: Fold, columns: np.ndarray, fitter: Callable[[Fold], LinearRule]) -> LinearRule:

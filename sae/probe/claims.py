@@ -1,17 +1,18 @@
 """The findings of probing: how well each probe tells held-out texts' labels, beside its control."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from sae.core.records import Control, Finding, Subject
-from sae.core.uncertainty import false_discovery
+from sae.core.uncertainty import false_discovery, percentile_interval
 from sae.probe.choose import (
     LATENT_METHODS,
     RESIDUAL_METHODS,
     Chosen,
     Features,
     Method,
-    answers,
     choose,
     chosen_answers,
     matched_answers,
@@ -30,8 +31,8 @@ NAMES: dict[Method, str] = {
 SHUFFLED = "the same probe, fitted on shuffled labels"
 UNTRAINED = "the same search in the untrained dictionary"
 MATCHED = "the same method on other latents that fire as often"
-N_DRAWS = {"shuffled": 5, "matched": 10}
-"""Draws of a control per variable, shared out over its tasks, at least one for each."""
+N_DRAWS = 20
+"""Draws of a control for a variable of two labels; a quarter with more, each being a mean over many tasks."""
 
 
 @dataclass(frozen=True)
@@ -57,40 +58,44 @@ def probe_findings(evidence: Evidence, chosen: Mapping[Method, Chosen]) -> Itera
     """A finding for each method, and for the best latent one per label where there are more than two."""
     for method, one in chosen.items():
         said = chosen_answers(evidence.sample, one, evidence.of(method))
-        what, control = _control(evidence, one)
-        yield _finding(evidence, one, said, what, control, evidence.sample.targets, "variable")
+        control = _control(evidence, one)
+        yield _finding(evidence, one, said, control, "variable")
         if method == "best_latent" and not evidence.sample.binary:
-            for target in evidence.sample.targets:
-                alone = answers(evidence.sample, {target: [one.rules[target]]}, evidence.code[one.position])
-                yield _finding(evidence, one, alone, what, control, (target,), "label")
+            for i, target in enumerate(evidence.sample.targets):
+                alone = replace(one, rules={target: one.rules[target]})
+                yield _finding(
+                    evidence, alone, said.task(i), (control[0], [draw.task(i) for draw in control[1]]), "label"
+                )
 
 
-def _control(evidence: Evidence, chosen: Chosen) -> tuple[str, Answers]:
+def _control(evidence: Evidence, chosen: Chosen) -> tuple[str, list[Answers]]:
+    """What stands beside a probe, and what each draw of it says; the untrained dictionary is one draw."""
     sample, features = evidence.sample, evidence.of(chosen.method)
+    if chosen.method in LATENT_METHODS and evidence.untrained is not None:
+        best = choose(sample, evidence.untrained, chosen.method)
+        return UNTRAINED, [chosen_answers(sample, best, evidence.untrained)]
+    n = N_DRAWS if sample.binary else max(1, N_DRAWS // 4)
     if chosen.method in LATENT_METHODS:
-        if evidence.untrained is not None:
-            return UNTRAINED, chosen_answers(
-                sample, choose(sample, evidence.untrained, chosen.method), evidence.untrained
-            )
-        n = max(1, N_DRAWS["matched"] // len(sample.targets))
         matched = matched_answers(sample, chosen, features, evidence.seed, n)
-        if matched is not None:
+        if matched:
             return MATCHED, matched
-    n = max(1, N_DRAWS["shuffled"] // len(sample.targets))
     return SHUFFLED, shuffled_answers(sample, chosen, features, evidence.seed, n)
 
 
+def _control_record(control: tuple[str, list[Answers]], seed: int) -> Control:
+    """One draw has an interval by document; of several, 95 % lie in it."""
+    what, draws = control
+    if len(draws) == 1:
+        return Control(what=what, effect=mean_accuracy(draws[0]), interval=accuracy_interval(draws[0], seed))
+    accuracies = np.array([mean_accuracy(draw) for draw in draws])
+    what = f"{what} (mean of {len(draws)}, and where 95 % of them lie)"
+    return Control(what=what, effect=float(accuracies.mean()), interval=percentile_interval(accuracies))
+
+
 def _finding(
-    evidence: Evidence,
-    chosen: Chosen,
-    said: Answers,
-    what: str,
-    control: Answers,
-    targets: tuple[str, ...],
-    level: str,
+    evidence: Evidence, chosen: Chosen, said: Answers, control: tuple[str, list[Answers]], level: str
 ) -> Finding:
-    test, beside = accuracy_of(said, evidence.seed), accuracy_interval(control, evidence.seed)
-    variable = evidence.sample.variable
+    test, variable, targets = accuracy_of(said, evidence.seed), evidence.sample.variable, tuple(chosen.rules)
     return Finding(
         kind="probe",
         variable=variable,
@@ -100,7 +105,7 @@ def _finding(
         direction=_direction(variable, targets, level),
         interval=test.interval,
         n_documents=test.n_documents,
-        control=Control(what=what, effect=mean_accuracy(control), interval=beside),
+        control=_control_record(control, evidence.seed),
         p=test.p,
         settings=_settings(chosen, targets, level, test),
     )

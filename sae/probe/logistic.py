@@ -35,9 +35,9 @@ def logistic(x: Float[np.ndarray, "text column"], y: Bool[np.ndarray, "text"], c
     mean, scale = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
     scale = np.where(scale > 1e-9 * max(scale.max(), 1e-30), scale, np.inf)  # a constant column gets weight zero
     # liblinear is ten times faster than the default at these sizes; it also shrinks the intercept, so that is scaled.
-    model = LogisticRegression(C=c, class_weight="balanced", solver="liblinear", intercept_scaling=10.0)
+    model = LogisticRegression(C=c, class_weight="balanced", solver="liblinear", intercept_scaling=10)
     with warnings.catch_warnings():  # validation judges an unfinished fit like any other
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit((x - mean) / scale, y)
     weight = model.coef_[0] / scale
-    return LinearRule(np.arange(x.shape[1]), weight, float(model.intercept_[0] - mean @ weight))
+    return LinearRule(np.arange(x.shape[1]), weight, float(np.ravel(model.intercept_)[0] - mean @ weight))

@@ -25,6 +25,10 @@ class Answers(NamedTuple):
     document: Int[np.ndarray, "text"]
     """The document of each text."""
 
+    def task(self, i: int) -> "Answers":
+        """One task alone."""
+        return Answers(self.truth[i : i + 1], self.score[i : i + 1], self.document)
+
 
 class Accuracy(NamedTuple):
     """Mean over tasks, with what is needed to believe it."""

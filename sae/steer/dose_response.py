@@ -151,7 +151,7 @@ def random_responses(bench: Bench, texts: Texts, doses: Sequence[float], costs: 
 
 
 def responses(
-    bench: Bench, texts: Texts, target: Target, names: Sequence[str], null: Null, budget: float
+    bench: Bench, texts: Texts, target: Target, names: tuple[str, ...], null: Null, budget: float
 ) -> list[Measured]:
     """All directions towards one target, at the fixed doses and at equal cost."""
     fixed = null.doses[1:]
