@@ -25,16 +25,16 @@ METHODS = {
 }
 
 
-class Tested(NamedTuple):
+class Compared(NamedTuple):
     """Effects of an intervention and of its controls on the same cases."""
 
     effects: Float[np.ndarray, "case"]
     controls: Float[np.ndarray, "control case"]
     document: Int[np.ndarray, "case"]
 
-    def of(self, kept: Int[np.ndarray, "some"]) -> "Tested":
+    def of(self, kept: Int[np.ndarray, "some"]) -> "Compared":
         """Some of the cases."""
-        return Tested(self.effects[kept], self.controls[:, kept], self.document[kept])
+        return Compared(self.effects[kept], self.controls[:, kept], self.document[kept])
 
     @property
     def n_documents(self) -> int:
@@ -42,7 +42,7 @@ class Tested(NamedTuple):
 
 
 def claim(
-    kind: str, variable: str, subject: Subject, tested: Tested, settings: dict[str, object], seed: int
+    kind: str, variable: str, subject: Subject, tested: Compared, settings: dict[str, object], seed: int
 ) -> Finding:
     """One effect beside its control, with interval by document and p by rank among the controls."""
     sums, counts = by_document(tested.effects, tested.document)
@@ -75,6 +75,9 @@ def _control(null: Float[np.ndarray, "control"], kind: str) -> Control:
     )
 
 
-def share(effect: float, whole: float) -> float | None:
-    """A patch's effect over the whole activation's; None where that one does too little to divide by."""
-    return effect / whole if abs(whole) > 0.01 else None
+def share_of(tested: Compared, whole: Compared, seed: int) -> float | None:
+    """A patch's effect over the whole activation's; None where that one is not above zero by its interval."""
+    sums, counts = by_document(whole.effects, whole.document)
+    if bootstrap_ratio(sums, counts, seed).low <= 0:
+        return None
+    return float(tested.effects.mean() / whole.effects.mean())

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from sae.causal.cases import Cases, ablation_cases, patch_cases
-from sae.causal.claims import METHODS, Tested, claim, share
+from sae.causal.claims import METHODS, Compared, claim, share_of
 from sae.causal.effect import effects
 from sae.causal.interventions import Means, ablations, patches
 from sae.core.records import Finding, Subject
@@ -51,7 +50,7 @@ def _ablation_findings(
         return
     best, controls = ablations(cases, means)
     loss = -effects(subjects.loaded, subjects.site, cases.prompts, cases.label, [best, *controls])
-    tested = Tested(loss[0], loss[1:], cases.document)
+    tested = Compared(loss[0], loss[1:], cases.document)
     settings: dict[str, object] = {"method": "best_latent", "level": "variable", "intervention": "set to zero"}
     subject = _latents(subjects, tuple(task.latent for task in chosen.tasks.values()), "best latent")
     yield claim("ablation", variable, subject, tested, settings, subjects.seed)
@@ -75,20 +74,15 @@ def _patch_findings(
     named, controls = patches(cases, means)
     changes = [*named.values(), *controls]
     gain = effects(subjects.loaded, subjects.site, cases.prompts, cases.label, changes)
-    whole = float(gain[list(named).index("whole activation")].mean())
-    for name, row in zip(named, gain, strict=False):
-        tested = Tested(row, gain[len(named) :], cases.document)
-        subject = _patched(subjects, name, chosen)
-        yield claim("patching", variable, subject, tested, _settings(name, row, whole), subjects.seed)
-
-
-def _settings(name: str, row: Float[np.ndarray, "case"], whole: float) -> dict[str, object]:
-    return {
-        "method": METHODS[name],
-        "level": "variable",
-        "intervention": "set as in the twin",
-        "share_of_whole": share(float(row.mean()), whole),
-    }
+    tested = {name: Compared(row, gain[len(named) :], cases.document) for name, row in zip(named, gain, strict=False)}
+    for name, one in tested.items():
+        settings: dict[str, object] = {
+            "method": METHODS[name],
+            "level": "variable",
+            "intervention": "set as in the twin",
+            "share_of_whole": share_of(one, tested["whole activation"], subjects.seed),
+        }
+        yield claim("patching", variable, _patched(subjects, name, chosen), one, settings, subjects.seed)
 
 
 def _patched(subjects: Subjects, name: str, chosen: VariableSelection) -> Subject:

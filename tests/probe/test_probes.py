@@ -8,7 +8,7 @@ import pytest
 from sae.core.random import numpy_generator
 from sae.core.records import LabelledText
 from sae.core.splits import SPLITS
-from sae.probe.choose import METHODS, RESIDUAL_METHODS, choose, chosen_answers, shuffled_answers, top_latents
+from sae.probe.choose import METHODS, RESIDUAL_METHODS, choose, chosen_answers, shuffled_answers
 from sae.probe.claims import Evidence, probe_findings, with_q
 from sae.probe.control import matched_latents, shuffled_labels
 from sae.probe.latent import best_threshold
@@ -85,7 +85,7 @@ def test_of_two_labels_the_latent_may_fire_for_either_and_says_for_which():
 
 def test_test_labels_choose_nothing():
     one = evidence(sample(n=400))
-    one.code["span"] += 0.8 * np.roll(one.code["span"], 7, axis=0)  # hard enough for choices to matter
+    one.code["span"][:] += 0.8 * np.roll(one.code["span"], 7, axis=0)  # hard enough for choices to matter
     test = one.sample.rows("test")
     label = one.sample.label.copy()
     label[test] = numpy_generator(1, "test labels").permutation(label[test])
