@@ -26,7 +26,7 @@ class TrainConfig(Strict):
     batch: PositiveInt = 1024
     """Tokens a step; in runs of a few million tokens 1024 reaches with a quarter of the tokens what 4096 reaches."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
-    """Adam's rate at its plateau; auto: 2.1e-3 · √(batch / d), measured for runs of 1–10 million tokens."""
+    """Adam's rate at its plateau; auto: 7e-4 · √(batch / d), measured for runs of 1–10 million tokens."""
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
     """Share of the steps in which the rate rises linearly from zero."""
     decay_fraction: float = Field(default=0.2, ge=0, le=1)

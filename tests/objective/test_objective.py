@@ -26,7 +26,7 @@ def unexplained(dictionary: Dictionary, x: torch.Tensor, k: int) -> torch.Tensor
     residual = (x - dictionary(x)).detach()
     pre = dictionary.pre_activations(x)[:, DEAD]
     values, indices = pre.topk(k, dim=-1)
-    z = torch.zeros_like(pre).scatter(-1, indices, values)
+    z = torch.zeros_like(pre).scatter(-1, indices, values.relu())
     error = (residual - z @ dictionary.W_dec[DEAD]).square().sum()
     return error / (residual - residual.mean(0)).square().sum()
 

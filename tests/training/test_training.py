@@ -30,7 +30,7 @@ def train(config: TrainConfig, data: Batches = DATA) -> Dictionary:
 
 
 def test_synthetic_directions_are_recovered():
-    config = small(tokens=512 * 300)
+    config = small(tokens=512 * 300, learning_rate=8e-3)
     dictionary = train(config)
     before = untrained(DATA.batch(10**6), config)
     test = DATA.batch(10**6 + 1)
