@@ -63,9 +63,7 @@ def probe_findings(evidence: Evidence, chosen: Mapping[Method, Chosen]) -> Itera
         if method == "best_latent" and not evidence.sample.binary:
             for i, target in enumerate(evidence.sample.targets):
                 alone = replace(one, rules={target: one.rules[target]})
-                yield _finding(
-                    evidence, alone, said.task(i), (control[0], [draw.task(i) for draw in control[1]]), "label"
-                )
+                yield _finding(evidence, alone, said.task(i), _of_task(control, i), "label")
 
 
 def _control(evidence: Evidence, chosen: Chosen) -> tuple[str, list[Answers]]:
@@ -80,6 +78,12 @@ def _control(evidence: Evidence, chosen: Chosen) -> tuple[str, list[Answers]]:
         if matched:
             return MATCHED, matched
     return SHUFFLED, shuffled_answers(sample, chosen, features, evidence.seed, n)
+
+
+def _of_task(control: tuple[str, list[Answers]], i: int) -> tuple[str, list[Answers]]:
+    """The control of one task where it covers all of them, as those of latents do; else that of the variable."""
+    what, draws = control
+    return (what, draws) if what == SHUFFLED else (what, [draw.task(i) for draw in draws])
 
 
 def _control_record(control: tuple[str, list[Answers]], seed: int) -> Control:

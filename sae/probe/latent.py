@@ -9,7 +9,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from sae.probe.logistic import fit_logistic, quality
+from sae.probe.logistic import logistic, quality
 from sae.probe.means import mean_difference
 from sae.probe.rule import Fold, LinearRule
 
@@ -36,9 +36,9 @@ def ranked_latents(fold: Fold, either_sign: bool = True) -> Int[np.ndarray, "lat
 
 
 def fit_sparse(fold: Fold, k: int) -> LinearRule:
-    """Logistic probe on the k latents that differ most."""
+    """Logistic probe on the k latents that differ most; so few columns need no penalty to be chosen."""
     columns = ranked_latents(fold)[:k]
-    inner = fit_logistic(fold._replace(x_train=fold.x_train[:, columns], x_validation=fold.x_validation[:, columns]))
+    inner = logistic(fold.x_train[:, columns], fold.y_train, 1.0)
     return LinearRule(columns, inner.weight, inner.bias)
 
 

@@ -91,8 +91,8 @@ def permuted_accuracies(answers: Answers, seed: int, n: int) -> Float[np.ndarray
 
 def permutation(document: Int[np.ndarray, "text"], random: np.random.Generator) -> Int[np.ndarray, "text"]:
     """Where each text takes its label from: whole documents swap with others of as many texts, then texts within."""
-    documents, sizes = np.unique(document, return_counts=True)
-    if sizes.max() == 1:
+    documents = np.unique(document)
+    if len(documents) == len(document):
         return random.permutation(len(document))
     members = [np.flatnonzero(document == d) for d in documents]
     order = np.empty(len(document), dtype=np.int64)

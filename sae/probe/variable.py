@@ -48,9 +48,18 @@ def encoded(loaded: LoadedModel, texts: Sequence[LabelledText], n_texts: int, se
         InputError: no text is usable.
     """
     labels = labels_of(texts)
-    usable = prompts_of(loaded, some_documents(texts, n_texts, seed), labels)
+    some = [_with_own_consequence(text) for text in some_documents(texts, n_texts, seed)]
+    usable = prompts_of(loaded, some, labels)
     reason = usable.problems[0] if usable.problems else ""
     return Encoded(usable.texts, usable.prompts, sample_of(usable.texts, labels), len(usable.problems), reason)
+
+
+def _with_own_consequence(text: LabelledText) -> LabelledText:
+    """Its label's words alone: probes read where the consequence is predicted, not what other labels would say."""
+    if text.consequence is None:
+        return text
+    own = {text.label: text.consequence.tokens[text.label]}
+    return text.model_copy(update={"consequence": text.consequence.model_copy(update={"tokens": own})})
 
 
 class HeldOut(NamedTuple):
