@@ -108,7 +108,9 @@ def _take_valued(arguments: Arguments, name: str, value: str) -> None:
 def _take_positional(arguments: Arguments, word: str) -> None:
     if not arguments.command:
         if word not in COMMANDS:
-            raise InputError(f"unknown command {word!r}{nearest(word, COMMANDS) or '.'} Commands: {', '.join(COMMANDS)}")
+            raise InputError(
+                f"unknown command {word!r}{nearest(word, COMMANDS) or '.'} Commands: {', '.join(COMMANDS)}"
+            )
         arguments.command = word
     elif not arguments.positional:
         arguments.positional = word

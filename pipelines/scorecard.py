@@ -7,7 +7,7 @@ from typing import Any, TextIO
 from sae.core.artifact import Artifact
 
 COLUMNS = {
-    "fvu": ("FVU", "3f"),
+    "fvu": ("FVU", "4f"),
     "l0": ("L0", "1f"),
     "dead_fraction": ("dead", "3f"),
     "ce_loss_recovered": ("CE recovered", "4f"),

@@ -21,9 +21,9 @@ a batch of 1024 reaches .038 after 1M tokens. At d 512, 1.6e-2 is too high: FVU 
 and wider models are not measured; give `learning_rate` there.
 (d_sae 1024, 2048 at d 512; stories: residual stream of a 260k-parameter story model.)
 
-Those data would bear two or three times the rule's rate. The microworld does not, whose full stops have norms twenty times
-the other tokens': after 4M tokens in batches of 4096 (d 128, d_sae 1024, with the ReLU) 2e-3 gives FVU .0005 and
-.14 dead, 2.8e-3 .0005 and .21, 5.7e-3 .0004 and .42. The rule is a middle way between the two.
+Those data would bear twice or three times the rule's rate. The microworld, whose full stops have norms twenty times
+the other tokens', does not: after 4M tokens in batches of 4096 (d 128, d_sae 1024, with ReLU) 2e-3 gives FVU .0005,
+.14 dead; 2.8e-3 .0005, .21; 5.7e-3 .0004, .42. The rule is a middle way between the two.
 """
 
 import math
