@@ -185,7 +185,11 @@ class Store:
 
 @contextmanager
 def _lock(file: Path) -> Iterator[None]:
-    """An advisory lock that the kernel releases when its process dies."""
+    """An advisory lock that the kernel releases when its process dies.
+
+    The file stays: were it removed, a process that had opened the old one and a process that makes a new one could
+    both hold "the" lock.
+    """
     with file.open("a+", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -196,7 +200,6 @@ def _lock(file: Path) -> Iterator[None]:
             ) from None
         _say_who(stream)
         yield
-        file.unlink(missing_ok=True)
 
 
 def _say_who(stream: IO[str]) -> None:
