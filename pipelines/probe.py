@@ -24,7 +24,7 @@ class ProbeConfig(Strict):
 
     variables: tuple[str, ...] = ()
     """Variables to probe; empty for all of the labelled texts'."""
-    max_texts: int = Field(2000, gt=0)
+    max_texts: int = Field(default=2000, gt=0)
     """Labelled texts per variable, at most."""
 
 

@@ -40,19 +40,19 @@ class SteerConfig(Strict):
 
     variables: tuple[str, ...] = ()
     """Variables to steer; empty for all that have a consequence."""
-    doses: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+    doses: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0)
     """Lengths of the push, in units of the site's spread σ = √(E‖x − μ‖²)."""
-    n_random: int = Field(40, ge=1)
+    n_random: int = Field(default=40, ge=1)
     """Random directions of equal length, the control; no p can be below 1/(n_random + 1)."""
-    max_tasks: int = Field(4, ge=1)
+    max_tasks: int = Field(default=4, ge=1)
     """Labels steered towards per variable, those that the best latent told best on validation."""
-    max_texts: int = Field(48, ge=2)
+    max_texts: int = Field(default=48, ge=2)
     """Test texts per variable, at most."""
-    n_neutral: int = Field(64, ge=2)
+    n_neutral: int = Field(default=64, ge=2)
     """Documents of neutral text on which the cost is measured, in each of validation and test."""
-    max_neutral_tokens: int = Field(64, ge=2)
+    max_neutral_tokens: int = Field(default=64, ge=2)
     """Tokens of each of them, from its beginning."""
-    kl_budget: float = Field(0.1, gt=0)
+    kl_budget: float = Field(default=0.1, gt=0)
     """Nats per token at which directions are compared at equal cost."""
 
     @field_validator("doses")

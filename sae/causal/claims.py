@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sae.core.records import Control, Finding, Interval, Subject
-from sae.core.uncertainty import bootstrap_ratio, rank_p
+from sae.core.uncertainty import bootstrap_ratio
+from sae.probe.control import rank_among
 from sae.probe.score import by_document
 
 UNIT = "nats of log-odds"
@@ -58,7 +59,7 @@ def claim(
         interval=bootstrap_ratio(sums, counts, seed),
         n_documents=len(sums),
         control=_control(null, kind),
-        p=rank_p(effect, null) if len(null) else None,
+        p=rank_among(effect, null) if len(null) else None,
         settings=settings,
     )
 

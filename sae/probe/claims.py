@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sae.core.records import Control, Finding, Subject
-from sae.core.uncertainty import false_discovery, percentile_interval
+from sae.core.uncertainty import bootstrap_mean, false_discovery
 from sae.probe.choose import (
     LATENT_METHODS,
     RESIDUAL_METHODS,
@@ -87,13 +87,13 @@ def _of_task(control: tuple[str, list[Answers]], i: int) -> tuple[str, list[Answ
 
 
 def _control_record(control: tuple[str, list[Answers]], seed: int) -> Control:
-    """One draw has an interval by document; of several, 95 % lie in it."""
+    """The interval is by document for one draw, of the mean over draws for several."""
     what, draws = control
     if len(draws) == 1:
         return Control(what=what, effect=mean_accuracy(draws[0]), interval=accuracy_interval(draws[0], seed))
     accuracies = np.array([mean_accuracy(draw) for draw in draws])
-    what = f"{what} (mean of {len(draws)}, and where 95 % of them lie)"
-    return Control(what=what, effect=float(accuracies.mean()), interval=percentile_interval(accuracies))
+    what = f"{what} (mean of {len(draws)} draws)"
+    return Control(what=what, effect=float(accuracies.mean()), interval=bootstrap_mean(accuracies, seed))
 
 
 def _finding(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from sae.core.uncertainty import rank_p
 from sae.probe.score import permutation
 
 
@@ -55,3 +56,12 @@ def _distinct(column: Int[np.ndarray, "n"], taken: list[np.ndarray]) -> Int[np.n
     rotations = [np.roll(column, shift) for shift in range(len(column))]
     clashes = [sum(int((r == t).sum()) for t in taken) for r in rotations]
     return rotations[int(np.argmin(clashes))]
+
+
+def rank_among(effect: float, controls: Float[np.ndarray, "control"]) -> float:
+    """p by rank of the effect among its controls, both about the controls' mean, which need not be zero.
+
+    A push or a patch of any kind may drive log-odds one way; what counts is how far an effect lies from that.
+    """
+    centre = float(controls.mean())
+    return rank_p(effect - centre, controls - centre)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sae.core.records import Control, Finding, Interval, Subject
-from sae.core.uncertainty import bootstrap_ratio, rank_p
+from sae.core.uncertainty import bootstrap_ratio
+from sae.probe.control import rank_among
 from sae.probe.score import by_document
 from sae.probe.selection import TaskSelection, VariableSelection
 from sae.steer.dose_response import Measured, Response
@@ -75,7 +76,7 @@ def _headline(variable: str, subject: Subject, targets: Sequence[str], equal: Se
         interval=bootstrap_ratio(sums, counts, seed),
         n_documents=len(sums),
         control=_control(random),
-        p=rank_p(float(effects.mean()), random),
+        p=rank_among(float(effects.mean()), random),
         settings={
             "method": METHODS[equal[0].response.direction],
             "level": "variable",

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from sae.core.config import Strict
 from sae.core.records import Interval
-from sae.core.uncertainty import bootstrap_ratio, rank_p
+from sae.core.uncertainty import bootstrap_ratio
 from sae.lm.load import LoadedModel
 from sae.probe.consequence import label_logits, log_odds
+from sae.probe.control import rank_among
 from sae.probe.prompt import Prompt
 from sae.probe.score import by_document
 from sae.steer.cost import Cost, doses_at_cost, push_costs
@@ -93,7 +94,7 @@ class Response(Strict):
     random_kl_nats: float
     """Mean KL of the random directions at the same dose, over those that were measured."""
     p: float
-    """Rank of the effect's size among the random directions'."""
+    """Rank of the effect among the random directions', both about their mean."""
     n_documents: int
 
     @property
@@ -214,6 +215,6 @@ def _response(
         random_low=float(low),
         random_high=float(high),
         random_kl_nats=random_kl,
-        p=rank_p(effect, row.random),
+        p=rank_among(effect, row.random),
         n_documents=len(sums),
     )

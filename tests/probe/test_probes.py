@@ -10,7 +10,7 @@ from sae.core.records import LabelledText
 from sae.core.splits import SPLITS
 from sae.probe.choose import METHODS, RESIDUAL_METHODS, choose, chosen_answers, shuffled_answers
 from sae.probe.claims import Evidence, probe_findings, with_q
-from sae.probe.control import matched_latents, shuffled_labels
+from sae.probe.control import matched_latents, rank_among, shuffled_labels
 from sae.probe.latent import best_threshold
 from sae.probe.logistic import logistic
 from sae.probe.sample import Sample, labels_of, sample_of
@@ -211,3 +211,9 @@ def test_the_untrained_dictionary_is_the_control_where_there_is_one():
     best = next(f for f in probe_findings(beside, choose_all(beside)) if f.settings["method"] == "best_latent")
     assert "untrained" in best.control.what
     assert best.control.effect == best.effect == 1.0
+
+
+def test_a_rank_is_about_the_controls_own_mean():
+    controls = np.linspace(4.0, 5.0, 19)
+    assert rank_among(7.0, controls) == rank_among(2.0, controls) == 1 / 20
+    assert rank_among(4.5, controls) == 1.0
