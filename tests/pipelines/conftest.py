@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 SAE = [sys.executable, "-c", "from pipelines.cli import main; main()"]
-SMALL = [
+SIZES = [
     "--text.max_tokens", "80_000", "--train.d_sae", "256", "--train.l0", "8", "--train.tokens", "200_000",
     "--train.batch", "1024", "--steer.n_random", "5", "--validate.n_control", "5", "--report.n_cards", "5",
 ]  # fmt: skip
+"""An experiment of seconds."""
+TWO = "[number, sentiment]"
+SMALL = [*SIZES, "--probe.variables", TWO, "--steer.variables", TWO, "--validate.variables", TWO]
 """A quickstart of seconds."""
 
 Sae = Callable[..., dict[str, Any]]

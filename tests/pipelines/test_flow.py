@@ -8,7 +8,7 @@ import pytest
 
 from sae.core.artifact import damaged_files, open_artifact
 from sae.core.records import read_findings
-from tests.pipelines.conftest import SMALL, Sae
+from tests.pipelines.conftest import SIZES, SMALL, Sae
 
 KINDS = {
     "harvest": "activations",
@@ -101,7 +101,7 @@ def test_the_flow_runs_on_a_real_model(sae: Sae, shared: Path, tmp_path: Path) -
         "STORIES_MODEL": str(shared / "models" / "stories260K"),
         "STORIES_TEXT": str(shared / "data" / "stories"),
     }
-    done = sae("run", "stories", *SMALL, "--store", tmp_path, **environment)
+    done = sae("run", "stories", *SIZES, "--store", tmp_path, **environment)
     assert list(done["artifacts"]) == list(KINDS)
     page = (Path(done["artifacts"]["report"]) / "report.html").read_text()
     assert "gender" in page
