@@ -25,7 +25,7 @@ class ValidateConfig(Strict):
 
     variables: tuple[str, ...] = ()
     """Variables to validate; empty for all that have a consequence."""
-    max_texts: int = Field(default=200, ge=2)
+    max_texts: int = Field(default=120, ge=2)
     """Test texts per variable, at most."""
     n_control: int = Field(default=40, ge=1)
     """Latents of like density that the best latent is compared with; no p can be below 1/(n_control + 1)."""
