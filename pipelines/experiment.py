@@ -11,7 +11,7 @@ import itertools
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -263,11 +263,13 @@ def code_revision() -> str | None:
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
         return None
-    git: Callable[..., str] = lambda *words: subprocess.run(  # noqa: E731
-        ["git", "-C", str(root), *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-    ).stdout.strip()
-    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "") or None
+    commit = _git(root, "rev-parse", "HEAD")
+    changed = _git(root, "status", "--porcelain")
+    return f"{commit}{'+' if changed else ''}" if commit else None
+
+
+def _git(root: Path, *words: str) -> str:
+    """What git prints; empty where it fails. It takes no lock: two runs may ask at once."""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    command = ["git", "-C", str(root), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment).stdout.strip()
