@@ -50,7 +50,7 @@ class SteerConfig(Strict):
     """Test texts per variable, at most."""
     n_neutral: int = Field(default=64, ge=2)
     """Documents of neutral text on which the cost is measured, in each of validation and test."""
-    max_neutral_tokens: int = Field(default=64, ge=2)
+    max_neutral_tokens: int = Field(default=32, ge=2)
     """Tokens of each of them, from its beginning."""
     kl_budget: float = Field(default=0.1, gt=0)
     """Nats per token at which directions are compared at equal cost."""

@@ -135,7 +135,7 @@ def texts_of(bench: Bench, prompts: Sequence[Prompt], document: Int[np.ndarray, 
     return Texts(prompts, document, label_logits(bench.loaded, prompts, bench.site))
 
 
-def random_costs(bench: Bench, doses: Sequence[float], n_costed: int = 4) -> Float[np.ndarray, "dose"]:
+def random_costs(bench: Bench, doses: Sequence[float], n_costed: int = 3) -> Float[np.ndarray, "dose"]:
     """KL of the first few random directions at each dose, their mean; no variable is needed for it."""
     some = bench.random[:n_costed]
     pushes = torch.cat([some * dose for dose in sorted(doses)])
