@@ -25,6 +25,7 @@ from sae.training.config import TrainConfig
 
 PATH_KEYS = ("model", "text.source", "concepts")
 EMBEDDED = "microworld"
+_TYPES_IN_PLACES = ("tuple[", "literal[", "constrained-")
 
 
 class TextConfig(Strict):
@@ -138,7 +139,7 @@ def find_config(config: str) -> Path:
 def explain(error: ValidationError) -> str:
     """The first problem in one line: the key, what is wrong, the key that was meant."""
     problem = error.errors()[0]
-    place = [str(part) for part in problem["loc"] if not str(part).startswith("tuple[")]
+    place = [part for part in map(str, problem["loc"]) if not part.startswith(_TYPES_IN_PLACES)]
     key = ".".join(place)
     if problem["type"] == "extra_forbidden":
         allowed = keys_of(_model_at(place[:-1]))
