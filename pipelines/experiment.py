@@ -24,7 +24,7 @@ from pipelines.resources import Resources
 from pipelines.stage import Inputs
 from sae.core.artifact import Artifact, Store
 from sae.core.config import Strict, canonical_hash
-from sae.core.errors import InputError
+from sae.core.errors import InputError, nearest
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,21 @@ class Run:
             InputError: a parent is missing and `with_parents` is false.
         """
         wanted = [name for name in STAGES if name in names]
+        self._check_variables(wanted)
         for name in wanted if not with_parents else self._with_ancestors(wanted):
             members = range(1) if name in ("harvest", "report") else range(len(self.members))
             for member in members:
                 yield self._one(member, STAGES[name])
+
+    def _check_variables(self, stages: Sequence[str]) -> None:
+        """A variable that no labelled text has is refused before anything runs."""
+        for name in stages:
+            asked = getattr(self.members[0].section(name), "variables", ())
+            known = list(dict.fromkeys(text.variable for text in self._resources.concepts())) if asked else []
+            for variable in asked:
+                if variable not in known:
+                    hint = nearest(variable, known) or "."
+                    raise InputError(f"{name}.variables: no variable {variable!r}{hint} There are {', '.join(known)}")
 
     def artifacts(self, member: int) -> dict[str, Artifact]:
         """Everything of a member that is in the store, by stage."""
@@ -174,6 +185,8 @@ class Run:
             "keys": {key: self._key(experiment, key) for key in stage.reads},
             "parents": parents,
         }
+        if stage.name == "report":  # the page shows these names, which no other artifact depends on
+            inputs["keys"] = {key: _shown_name(name) for key, name in _names(experiment).items()}
         return Planned(stage, config, canonical_hash(inputs), inputs, tuple(parents.values()))
 
     def _key(self, experiment: Experiment, key: str) -> Any:
@@ -217,7 +230,7 @@ class Run:
             "inputs": planned.inputs,
             "parents": planned.inputs["parents"],
             "metrics": metrics,
-            "seed": self.members[0].seed,
+            "seed": planned.inputs["section"].get("seed", self.members[0].seed),
             "device": self._resources.device,
             "threads": torch.get_num_threads(),
             "machine": platform.machine(),
@@ -243,6 +256,14 @@ def sweep_members(experiment: Experiment) -> Iterator[Experiment]:
             sites = ", ".join(experiment.sites)
             raise InputError(f"train.site {section['site']!r} is not harvested; the sites are {sites}")
         yield check({**raw, "train": section}, "train.sweep" if train.sweep else "the experiment")
+
+
+def _names(experiment: Experiment) -> dict[str, str]:
+    return {"model": experiment.model, "text": experiment.text.source, "concepts": experiment.concepts}
+
+
+def _shown_name(name: str) -> str:
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def _default_section(stage: str) -> Strict:

@@ -136,7 +136,7 @@ def _hash_files(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+            digest.update(file.suffix.encode() + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
 
 

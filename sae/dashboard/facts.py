@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sae.core.artifact import Artifact
 from sae.core.splits import SPLITS
 from sae.dashboard.member import Member
-from sae.dashboard.numbers import count, duration, megabytes, short
+from sae.dashboard.numbers import count, short
 
 
 class Fact(NamedTuple):
@@ -21,9 +20,6 @@ class StageRow(NamedTuple):
     stage: str
     member: str
     hash: str
-    created: str
-    took: str
-    size: str
 
 
 class Facts(NamedTuple):
@@ -60,7 +56,6 @@ def _facts(members: Sequence[Member], settings: Mapping[str, Any]) -> list[Fact]
     first, text = members[0], _text(settings)
     harvest, train = _metrics(first, "harvest"), _section(first, "train", settings)
     keys = first.artifacts["harvest"].manifest.get("inputs", {}).get("keys", {}) if "harvest" in first.artifacts else {}
-    manifest = first.artifacts["train"].manifest
     site = _site(first, settings)
     width = harvest.get("sites", {}).get(site, {}).get("d")
     rows = harvest.get("n_rows", {})
@@ -76,7 +71,6 @@ def _facts(members: Sequence[Member], settings: Mapping[str, Any]) -> list[Fact]
         if _asked(first)
         else None,
         Fact("Seed", str(settings.get("seed", 0)), "of everything random"),
-        Fact("Software", _versions(manifest), _revision(manifest)),
     ]
     return [fact for fact in facts if fact is not None]
 
@@ -87,22 +81,8 @@ def _stages(members: Sequence[Member]) -> list[StageRow]:
         for stage, artifact in member.artifacts.items():
             if artifact.path not in seen:
                 seen.add(artifact.path)
-                rows.append(_stage_row(stage, "" if stage == "harvest" else member.name, artifact))
+                rows.append(StageRow(stage, "" if stage == "harvest" else member.name, artifact.hash))
     return rows
-
-
-def _stage_row(stage: str, member: str, artifact: Artifact) -> StageRow:
-    manifest = artifact.manifest
-    created = str(manifest.get("created", "")).replace("T", " ").replace("Z", " UTC")
-    took, size = manifest.get("wall_seconds"), manifest.get("bytes")
-    return StageRow(
-        stage,
-        member,
-        artifact.hash,
-        created,
-        duration(took) if took is not None else "",
-        megabytes(size) if size is not None else "",
-    )
 
 
 def _metrics(member: Member, stage: str) -> dict[str, Any]:
@@ -165,13 +145,3 @@ def _training_note(train: Mapping[str, Any]) -> str:
 
 def _asked(member: Member) -> bool:
     return bool(member.findings)
-
-
-def _versions(manifest: Mapping[str, Any]) -> str:
-    versions = manifest.get("versions", {})
-    return ", ".join(f"{name} {versions[name]}" for name in ("sae", "torch", "transformers") if name in versions)
-
-
-def _revision(manifest: Mapping[str, Any]) -> str:
-    revision = manifest.get("code_revision")
-    return f"revision {str(revision)[:12]}{'+' if str(revision).endswith('+') else ''}" if revision else ""

@@ -58,13 +58,6 @@ def megabytes(n_bytes: int) -> str:
     return f"{short(n_bytes / 1e6)} MB"
 
 
-def duration(seconds: Number) -> str:
-    """Seconds below two minutes, then minutes, then hours."""
-    if seconds < 120:
-        return f"{short(seconds)} s"
-    return f"{short(seconds / 60)} min" if seconds < 7200 else f"{short(seconds / 3600)} h"
-
-
 def _signed(text: str) -> str:
     return text.replace("-", MINUS)
 

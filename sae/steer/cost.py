@@ -22,7 +22,7 @@ from sae.probe.prompt import Padded, by_length, padded
 
 N_LOGITS = 1 << 25
 """Logits held at once, at most."""
-N_HALVINGS = 6
+N_HALVINGS = 10
 
 
 class Cost(NamedTuple):

@@ -45,7 +45,7 @@ class TrainConfig(Strict):
     """Seed of the order of the data; left out: the experiment's."""
     checkpoint_every_tokens: Annotated[PositiveInt, EXECUTION] = 1_000_000
     """Tokens between checkpoints."""
-    log_every_steps: Annotated[PositiveInt, EXECUTION] = 20
+    log_every_steps: PositiveInt = 20
     """Steps between records in metrics.jsonl."""
     sweep: dict[str, list[Any]] = Field(default_factory=dict)
     """Keys of this section to the values to train with, every combination: {l0: [16, 32], seed: [0, 1]}."""
