@@ -6,6 +6,7 @@ standard error; a traceback is always our defect.
 
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -45,17 +46,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     except InputError as error:
         status = _fail(2, str(error))
     except WorldError as error:
-        status = _fail(1, f"{error}\nsae: finished artifacts are kept; to go on: sae {shlex.join(words)}")
+        status = _fail(1, f"{error}; finished artifacts are kept; to go on: sae {shlex.join(words)}")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        reason = error.strerror or str(error)
-        status = _fail(1, f"{reason}{place}; finished artifacts are kept; to go on: sae {shlex.join(words)}")
+        _fail(1, f"{_reason(error)}; finished artifacts are kept; to go on: sae {shlex.join(words)}")
+        sys.stdout.flush()
+        # HDF5 closes its files when the interpreter ends; where it cannot write, that ends in a segmentation fault.
+        os._exit(1)
     except KeyboardInterrupt:
         status = _fail(130, f"interrupted; what was finished is kept; to go on: sae {shlex.join(words)}")
     sys.exit(status)
+
+
+def _reason(error: OSError) -> str:
+    """What failed and where, in one line; HDF5 hides both within a longer text."""
+    text = " ".join(str(error).split())
+    hidden = re.search(r"error message = '([^']*)'", text)
+    place = error.filename or next(iter(re.findall(r"filename = '([^']*)'", text)), None)
+    reason = hidden[1] if hidden else error.strerror or text
+    return reason + (f" ({place})" if place else "")
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

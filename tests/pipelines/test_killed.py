@@ -1,5 +1,6 @@
 """Nothing is lost: a killed training run goes on to the same bits, an interrupted one says how to go on."""
 
+import shlex
 import signal
 import subprocess
 import time
@@ -71,3 +72,15 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(
     assert (Path(resumed["path"]) / "weights.safetensors").read_bytes() == (
         uninterrupted / "weights.safetensors"
     ).read_bytes()
+
+
+def test_a_full_disk_is_status_1_and_one_line(tmp_path: Path) -> None:
+    harvest = " ".join(["harvest", "quickstart", "--text.max_tokens", "100_000", "--store", str(tmp_path)])
+    command = f'ulimit -f 2000; exec {shlex.quote(SAE[0])} -c "{SAE[2]}" {harvest}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if not line.startswith("  harvest ")]
+    assert len(said) == 1
+    assert "File too large" in said[0]
+    assert "to go on: sae harvest quickstart" in said[0]
+    assert not (tmp_path / "activations").exists()
