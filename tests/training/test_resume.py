@@ -113,7 +113,7 @@ def test_another_configuration_is_refused_but_not_another_interval(tmp_path):
     checkpoint.save(start(), CONFIG, tmp_path)
     with pytest.raises(InputError, match="clip, l0 differ"):
         checkpoint.latest(tmp_path, CONFIG.model_copy(update={"l0": 5, "clip": 2.0}))
-    assert checkpoint.latest(tmp_path, CONFIG.model_copy(update={"log_every_steps": 1})).state is not None
+    assert checkpoint.latest(tmp_path, CONFIG.model_copy(update={"checkpoint_every_tokens": 1})).state is not None
 
 
 def test_another_machine_is_announced(tmp_path, monkeypatch):
