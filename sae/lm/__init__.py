@@ -7,7 +7,8 @@
 Nothing here imports transformers before a model is loaded.
 """
 
-from sae.lm.hooks import Captured, Context, Edit, editing, reading
+from sae.lm.context import Context, context_of
+from sae.lm.hooks import Captured, Edit, editing, reading
 from sae.lm.labelled import (
     Encoded,
     EncodedLabelled,
@@ -39,6 +40,7 @@ __all__ = [
     "Text",
     "batches",
     "check_site",
+    "context_of",
     "editing",
     "encode",
     "encode_labelled",

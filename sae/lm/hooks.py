@@ -25,28 +25,13 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
+from sae.lm.context import Context, context_of, named
 from sae.lm.families import family_of
 from sae.lm.load import Model, module_of
 from sae.lm.site import Site, check_site, place_of
-
-
-@dataclass(frozen=True)
-class Context:
-    """What an edit knows about the forward pass that it stands in."""
-
-    tokens: Int[Tensor, "batch position"] | None
-    """Token ids; None where the model was given embeddings."""
-    positions: Int[Tensor, "..."]
-    """Absolute positions, [batch, position]."""
-    mask: Bool[Tensor, "batch position"] | None
-    """False on padding; None where the model was given no mask or a four-dimensional one."""
-    captured: dict[str, Tensor] = field(default_factory=dict)
-    """Earlier sites of this pass that `editing` was asked to capture."""
-
 
 Edit = Callable[[Tensor, Context], Tensor]
 """f(x: [batch, position, d], context) -> the same shape and dtype; x itself must not be changed in place."""
@@ -102,7 +87,7 @@ def reading(model: Model, sites: Sequence[str], stop: bool = True, gradients: bo
         stack.callback(readings.remove, mine)
         if not gradients:
             stack.enter_context(torch.no_grad())
-        _on_call(stack, module, lambda args, inputs: mine.seen.clear())
+        _on_call(stack, module, lambda inputs: mine.seen.clear())
 
         def capture(site: Site) -> Callable[[Tensor], None]:
             def act(x: Tensor) -> None:
@@ -151,8 +136,8 @@ class _State:
     def __init__(self) -> None:
         self.context: Context | None = None
 
-    def begin(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
-        self.context = _context(args, inputs)
+    def begin(self, inputs: dict[str, Any]) -> None:
+        self.context = context_of(inputs)
 
     def now(self) -> Context:
         if self.context is None:
@@ -168,7 +153,7 @@ class _State:
     def edit(self, site: str, function: Edit) -> Callable[[Tensor], Tensor]:
         def act(x: Tensor) -> Tensor:
             version = x._version
-            y = function(x, self.now())
+            y = function(x, replace(self.now(), site=site))
             if not isinstance(y, Tensor) or (y.shape, y.dtype, y.device) != (x.shape, x.dtype, x.device):
                 raise InputError(f"the edit at {site} gave {_describe(y)}; it must give {_describe(x)}")
             if x._version != version:
@@ -184,27 +169,11 @@ def _describe(value: Any) -> str:
     return f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
 
 
-def _context(args: tuple[Any, ...], inputs: dict[str, Any]) -> Context:
-    tokens = args[0] if args else inputs.get("input_ids")
-    given = tokens if tokens is not None else inputs["inputs_embeds"]
-    n_batch, n_positions = given.shape[:2]
-    positions = inputs.get("position_ids")
-    if positions is None:
-        cache = inputs.get("past_key_values")
-        start = cache.get_seq_length() if cache is not None else 0
-        positions = torch.arange(start, start + n_positions, device=given.device)[None]
-    mask = inputs.get("attention_mask")
-    if mask is not None:
-        # With a cache the mask covers the past as well.
-        mask = mask[:, -n_positions:].bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
-    return Context(tokens, positions.expand(n_batch, -1), mask)
-
-
-def _on_call(stack: ExitStack, module: nn.Module, act: Callable[[tuple[Any, ...], dict[str, Any]], None]) -> None:
+def _on_call(stack: ExitStack, module: nn.Module, act: Callable[[dict[str, Any]], None]) -> None:
     """Runs `act` at the start of each pass of the whole model."""
 
     def hook(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
-        act(args, inputs)
+        act(named(module, args, inputs))
 
     stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
 

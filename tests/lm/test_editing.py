@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
-from sae.lm import Context, editing, reading, sites_of
+from sae.lm import Context, context_of, editing, reading, sites_of
 from sae.lm.families import family_of
 from sae.lm.tiny import tiny
 
@@ -87,7 +87,7 @@ def test_edits_of_a_list_compose_in_order(model: nn.Module, ids: Tensor) -> None
         reading(model, [site]) as captured,
     ):
         model(input_ids=ids)
-    expected = 2 * shift(read_all(model, ids)[site], Context(None, ids, None))
+    expected = 2 * shift(read_all(model, ids)[site], context_of({"input_ids": ids}))
     assert torch.equal(captured[site], expected)
 
 
@@ -101,7 +101,7 @@ def test_contexts_act_in_the_order_in_which_they_were_entered(model: nn.Module, 
         ):
             model(input_ids=ids)
         assert torch.equal(outside[site], plain[site])
-        assert torch.equal(inside[site], shift(plain[site], Context(None, ids, None)))
+        assert torch.equal(inside[site], shift(plain[site], context_of({"input_ids": ids})))
         assert not torch.equal(outside["logits"], plain["logits"])
 
 
@@ -120,34 +120,19 @@ def test_context_knows_the_pass(model: nn.Module, ids: Tensor, mask: Tensor) -> 
         seen.append(context)
         return x
 
-    positions = torch.arange(12).expand(3, -1) % 5
     with editing(model, {"blocks.1.mlp_out": look}, capture=["blocks.1.mlp_in"]):
         model(input_ids=ids, attention_mask=mask)
-        model(ids, position_ids=positions, use_cache=False)
+        model(ids, use_cache=False)
     first, second = seen
+    assert first.site == second.site == "blocks.1.mlp_out"
     assert first.tokens is not None
-    assert first.mask is not None
     assert torch.equal(first.tokens, ids)
     assert torch.equal(first.mask, mask.bool())
-    assert torch.equal(first.positions, torch.arange(12).expand(3, -1))
-    assert second.mask is None
-    assert torch.equal(second.positions, positions)
+    assert second.mask.all()
+    assert not first.generated.any()
     with reading(model, ["blocks.1.mlp_in"]) as captured:
         model(input_ids=ids, attention_mask=mask)
     assert torch.equal(first.captured["blocks.1.mlp_in"], captured["blocks.1.mlp_in"])
-
-
-def test_context_counts_positions_through_a_cache(ids: Tensor) -> None:
-    model, seen = tiny("llama"), []
-
-    def look(x: Tensor, context: Context) -> Tensor:
-        seen.append(context.positions.tolist())
-        return x
-
-    with editing(model, {"final": look}):
-        past = model(input_ids=ids[:, :10], use_cache=True).past_key_values
-        model(input_ids=ids[:, 10:], past_key_values=past, use_cache=True)
-    assert seen == [[list(range(10))] * 3, [[10, 11]] * 3]
 
 
 def test_hooks_are_gone_after_exceptions(model: nn.Module, ids: Tensor) -> None:
