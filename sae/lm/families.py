@@ -32,6 +32,8 @@ class Family:
     """Norms multiply by this plus their weight."""
     parallel: bool = False
     """Attention and MLP read the same residual."""
+    isolates: bool = True
+    """Documents in one window never see one another where position ids restart, with neither mask nor cache."""
 
 
 LLAMA = Family(
