@@ -14,27 +14,29 @@ site of one context act in the order of their list. All hooks are gone when thei
 Stopping. A reading ends the forward pass as soon as it has its sites; the rest of the `with` body is then skipped, so
 the call belongs on its last line. Nested readings stop only when all of them have theirs.
 
+Threads. A context belongs to the thread that opened it: passes of other threads, also through the same model, are
+neither read nor edited by it. (Gradient checkpointing on a GPU recomputes in a thread of its own, where no edit acts.)
+
 The residual between attention and MLP exists in no module's output, so editing `resid_mid` is an edit of the second
 norm's input whose difference is also added to the block's output.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
 from sae.lm.context import Context, context_of, named
+from sae.lm.edits import Edit, apply
 from sae.lm.families import family_of
 from sae.lm.load import Model, module_of
+from sae.lm.passes import OpenReading, Stop, open_reading, prompt_lengths
 from sae.lm.site import Site, check_site, place_of
-
-Edit = Callable[[Tensor, Context], Tensor]
-"""f(x: [batch, position, d], context) -> the same shape and dtype; x itself must not be changed in place."""
 
 
 class Captured(dict[str, Tensor]):
@@ -42,26 +44,6 @@ class Captured(dict[str, Tensor]):
 
     def __missing__(self, site: str) -> Tensor:
         raise InputError(f"{site!r} was not captured; call the model inside the `with` block, on the sites asked for")
-
-
-class _Stop(BaseException):
-    """Ends a forward pass. Not an Exception, lest code on the way catch it."""
-
-
-@dataclass(eq=False)
-class _Reading:
-    """One open `reading`: what it wants of a pass and what it has seen of it."""
-
-    wanted: frozenset[str]
-    stop: bool
-    seen: set[str] = field(default_factory=set)
-
-    @property
-    def done(self) -> bool:
-        return self.stop and self.seen >= self.wanted
-
-
-_open: WeakKeyDictionary[nn.Module, list[_Reading]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -80,11 +62,9 @@ def reading(model: Model, sites: Sequence[str], stop: bool = True, gradients: bo
     module = module_of(model)
     checked = [check_site(module, site) for site in sites]
     captured = Captured()
-    mine = _Reading(frozenset(sites), stop)
+    mine = OpenReading(frozenset(sites), stop)
     with ExitStack() as stack:
-        readings = _open.setdefault(module, [])
-        readings.append(mine)
-        stack.callback(readings.remove, mine)
+        readings = stack.enter_context(open_reading(module, mine))
         if not gradients:
             stack.enter_context(torch.no_grad())
         _on_call(stack, module, lambda inputs: mine.seen.clear())
@@ -94,31 +74,34 @@ def reading(model: Model, sites: Sequence[str], stop: bool = True, gradients: bo
                 captured[str(site)] = x if gradients else x.detach()
                 mine.seen.add(str(site))
                 if all(one.done for one in readings):
-                    raise _Stop
+                    raise Stop
 
             return act
 
         for site in checked:
             _attach(stack, module, site, capture(site))
-        with suppress(_Stop):
+        with suppress(Stop):
             yield captured
 
 
 @contextmanager
-def editing(model: Model, edits: Mapping[str, Edit | Sequence[Edit]], capture: Sequence[str] = ()) -> Iterator[None]:
+def editing(
+    model: Model, edits: Mapping[str, Edit | Sequence[Edit]], capture: Sequence[str] = (), finite: bool = True
+) -> Iterator[None]:
     """Replaces activations of the forward passes inside the `with` block.
 
     Args:
         model: a `LoadedModel` or a Hugging Face causal language model.
         edits: for each site a function, or several that act one after the other.
         capture: sites whose values, before this context's own edits there, stand in `context.captured`.
+        finite: refuse an edit that gives NaN or an infinity; costs one sum over what it gives, and on a GPU a wait.
 
     Raises:
-        InputError: a site that the model has not; an edit that gives another shape, dtype or device, or that
-            changes its argument in place.
+        InputError: a site that the model has not; an edit that gives another shape, dtype or device, that changes its
+            argument in place, or that gives a value that is not finite (names the site and the position).
     """
     module = module_of(model)
-    state = _State()
+    state = _State(module, finite)
     checked = [(check_site(module, site), [edit] if callable(edit) else edit) for site, edit in edits.items()]
     with ExitStack() as stack:
         _on_call(stack, module, state.begin)
@@ -133,11 +116,12 @@ def editing(model: Model, edits: Mapping[str, Edit | Sequence[Edit]], capture: S
 class _State:
     """The context of the pass under way, shared by the hooks of one `editing`."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: nn.Module, finite: bool) -> None:
+        self._module, self._finite = module, finite
         self.context: Context | None = None
 
     def begin(self, inputs: dict[str, Any]) -> None:
-        self.context = context_of(inputs)
+        self.context = context_of(inputs, prompt_lengths(self._module))
 
     def now(self) -> Context:
         if self.context is None:
@@ -151,29 +135,17 @@ class _State:
         return act
 
     def edit(self, site: str, function: Edit) -> Callable[[Tensor], Tensor]:
-        def act(x: Tensor) -> Tensor:
-            version = x._version
-            y = function(x, replace(self.now(), site=site))
-            if not isinstance(y, Tensor) or (y.shape, y.dtype, y.device) != (x.shape, x.dtype, x.device):
-                raise InputError(f"the edit at {site} gave {_describe(y)}; it must give {_describe(x)}")
-            if x._version != version:
-                raise InputError(f"the edit at {site} changed its argument in place; it must return a new tensor")
-            return y
-
-        return act
-
-
-def _describe(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    return f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
+        return lambda x: apply(function, x, replace(self.now(), site=site), self._finite)
 
 
 def _on_call(stack: ExitStack, module: nn.Module, act: Callable[[dict[str, Any]], None]) -> None:
     """Runs `act` at the start of each pass of the whole model."""
+    mine = threading.get_ident()
 
-    def hook(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
-        act(named(module, args, inputs))
+    # Without `inputs` where another thread removes the hook while this one is about to call it.
+    def hook(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any] | None = None) -> None:
+        if threading.get_ident() == mine:
+            act(named(module, args, inputs or {}))
 
     stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
 
@@ -210,7 +182,12 @@ def _attach_edit(stack: ExitStack, module: nn.Module, site: Site, act: Callable[
 
 
 def _on_input(act: Callable[[Tensor], Tensor | None]) -> Callable[..., Any]:
-    def hook(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> Any:
+    mine = threading.get_ident()
+
+    def hook(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any] | None = None) -> Any:
+        if threading.get_ident() != mine:
+            return None
+        inputs = inputs or {}
         if args:
             y = act(args[0])
             return None if y is None else ((y, *args[1:]), inputs)
@@ -222,8 +199,11 @@ def _on_input(act: Callable[[Tensor], Tensor | None]) -> Callable[..., Any]:
 
 def _on_output(act: Callable[[Tensor], Tensor | None]) -> Callable[..., Any]:
     """Modules give a tensor, a tuple that begins with it (attention), or a record with logits (the whole model)."""
+    mine = threading.get_ident()
 
     def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if threading.get_ident() != mine:
+            return None
         if isinstance(output, Tensor):
             return act(output)
         if isinstance(output, tuple):
