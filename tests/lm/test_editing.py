@@ -1,13 +1,12 @@
 """Laws of editing, for every family."""
 
-import threading
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
 from sae.lm import Context, context_of, editing, reading, sites_of
+from sae.lm.edits import apply
 from sae.lm.families import family_of
 from sae.lm.tiny import tiny
 
@@ -162,20 +161,43 @@ def test_edits_that_break_the_contract_are_refused(model: nn.Module, ids: Tensor
         model(input_ids=ids)
 
 
-def test_two_threads_with_two_models_do_not_meet(ids: Tensor) -> None:
-    names, results = ("llama", "gpt2"), {}
-    models = {name: tiny(name) for name in names}
-    alone = {name: read_all(models[name], ids)["final"] for name in names}
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_named_by_site_and_position(
+    model: nn.Module, ids: Tensor, mask: Tensor, value: float
+) -> None:
+    def spoil(x: Tensor, context: Context) -> Tensor:
+        here = (context.positions == 3) & (torch.arange(3)[:, None] == 1)
+        return torch.where(here[..., None], value, x)
 
-    def work(name: str) -> None:
-        for _ in range(10):
-            with editing(models[name], {"embed": identity}), reading(models[name], ["final"]) as captured:
-                models[name](input_ids=ids)
-            results[name] = captured["final"]
+    edits = {"blocks.1.mlp_out": [identity, spoil]}
+    says = rf"edit at blocks\.1\.mlp_out gave {value} at text 1, position 3"
+    left = mask.flip(1)
+    with pytest.raises(InputError, match=says), editing(model, edits):
+        model(input_ids=ids, attention_mask=left)
+    with editing(model, edits, finite=False):
+        assert model(input_ids=ids, attention_mask=left).logits[1].isnan().any()
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(torch.equal(results[name], alone[name]) for name in names)
+
+def test_what_was_not_finite_before_is_not_the_edits_fault(ids: Tensor) -> None:
+    model = tiny("llama")
+    with editing(model, {"embed": lambda x, context: x * torch.nan}, finite=False), editing(model, {"final": shift}):
+        assert model(input_ids=ids).logits.isnan().all()
+
+
+def test_tokens_can_be_forbidden_at_the_logits(ids: Tensor) -> None:
+    model = tiny("llama")
+    with editing(model, {"logits": lambda x, context: x.index_fill(-1, torch.tensor([7]), -torch.inf)}):
+        assert (model(input_ids=ids).logits[..., 7] == -torch.inf).all()
+
+
+def test_sums_that_overflow_do_not_accuse() -> None:
+    x, context = torch.full((2, 3, 16), 3e38), context_of({"input_ids": torch.ones(2, 3, dtype=torch.long)})
+    assert apply(lambda x, context: x * 1, x, context, finite=True).isfinite().all()
+
+
+def test_editing_under_inference_mode(ids: Tensor) -> None:
+    model = tiny("gpt2")
+    with editing(model, {"blocks.1.resid_mid": shift}):
+        usual = model(input_ids=ids).logits
+        with torch.inference_mode():
+            assert torch.equal(model(input_ids=ids).logits, usual)
