@@ -171,7 +171,7 @@ def test_bad_input_is_refused_by_name(dictionary: Dictionary, x: Tensor) -> None
         set_latents(dictionary, {40: 0.0})
     with pytest.raises(InputError, match="no latent is named"):
         set_latents(dictionary, {})
-    with pytest.raises(InputError, match=r"positions are for \[2, 9\]"):
+    with pytest.raises(InputError, match="a mask for 2 texts in a batch of 3"):
         add(normal(D), positions=at(torch.ones(2, 9, dtype=torch.bool)))(x, HERE)
     with pytest.raises(InputError, match="linearly dependent"):
         orthonormal(torch.stack([normal(D), 2 * normal(D)]))
