@@ -18,6 +18,7 @@ from torch import nn
 from sae.core.errors import InputError
 from sae.lm.families import family_of, n_blocks
 
+_N_POSITIONS_OF_ALIBI = 2048
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _FINGERPRINTED = (
     "config.json",
@@ -71,12 +72,12 @@ class LoadedModel:
     @property
     def n_positions(self) -> int:
         """Longest sequence that the model was made for."""
-        return self.config.max_position_embeddings
+        return n_positions_of(self.model)
 
     @property
     def device(self) -> torch.device:
         """Where its inputs must be."""
-        return next(self.model.parameters()).device
+        return input_device(self.model)
 
 
 Model = LoadedModel | nn.Module
@@ -86,6 +87,22 @@ Model = LoadedModel | nn.Module
 def module_of(model: Model) -> nn.Module:
     """The Hugging Face module itself."""
     return model.model if isinstance(model, LoadedModel) else model
+
+
+def n_positions_of(module: nn.Module) -> int:
+    """Longest sequence that a model was made for; where nothing but its training says so (ALiBi), BLOOM's 2048."""
+    config: Any = module.config
+    return getattr(config, "max_position_embeddings", _N_POSITIONS_OF_ALIBI)
+
+
+def input_device(module: nn.Module) -> torch.device:
+    """Where a model's token ids must be."""
+    embedding: Any = module
+    embedding = embedding.get_input_embeddings()
+    if embedding.weight.device.type != "meta":
+        return embedding.weight.device
+    # Offloaded: accelerate keeps the weight elsewhere and brings it to this device for the call.
+    return torch.device(embedding._hf_hook.execution_device)
 
 
 def load_model(ref: str, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> LoadedModel:
