@@ -1,4 +1,4 @@
-"""Reading and editing a model's activations: the only file that registers hooks.
+"""Reading and editing a model's activations; with `sae.lm.attach`, the only file that registers hooks.
 
     with reading(model, ["blocks.2.resid_post"]) as captured:
         model(input_ids=ids)
@@ -17,8 +17,8 @@ the call belongs on its last line. Nested readings stop only when all of them ha
 Threads. A context belongs to the thread that opened it: passes of other threads, also through the same model, are
 neither read nor edited by it. (Gradient checkpointing on a GPU recomputes in a thread of its own, where no edit acts.)
 
-The residual between attention and MLP exists in no module's output, so editing `resid_mid` is an edit of the second
-norm's input whose difference is also added to the block's output.
+Shapes and meanings of the sites stand in `sae.lm.site`; reading or editing `attn_pattern` switches to the model's eager
+attention kernel inside the `with` block.
 """
 
 import threading
@@ -31,12 +31,12 @@ import torch
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
+from sae.lm.attach import attach, attach_edit
 from sae.lm.context import Context, context_of, named
 from sae.lm.edits import Edit, apply
-from sae.lm.families import family_of
 from sae.lm.load import Model, module_of
 from sae.lm.passes import OpenReading, Stop, open_reading, prompt_lengths
-from sae.lm.site import Site, check_site, place_of
+from sae.lm.site import Site, check_site
 
 
 class Captured(dict[str, Tensor]):
@@ -79,7 +79,7 @@ def reading(model: Model, sites: Sequence[str], stop: bool = True, gradients: bo
             return act
 
         for site in checked:
-            _attach(stack, module, site, capture(site))
+            attach(stack, module, site, capture(site))
         with suppress(Stop):
             yield captured
 
@@ -106,10 +106,10 @@ def editing(
     with ExitStack() as stack:
         _on_call(stack, module, state.begin)
         for site in capture:
-            _attach(stack, module, check_site(module, site), state.capture(site))
+            attach(stack, module, check_site(module, site), state.capture(site))
         for site, functions in checked:
             for function in functions:
-                _attach_edit(stack, module, site, state.edit(str(site), function))
+                attach_edit(stack, module, site, state.edit(str(site), function))
         yield
 
 
@@ -148,68 +148,3 @@ def _on_call(stack: ExitStack, module: nn.Module, act: Callable[[dict[str, Any]]
             act(named(module, args, inputs or {}))
 
     stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
-
-
-def _attach(stack: ExitStack, module: nn.Module, site: Site, act: Callable[[Tensor], Tensor | None]) -> None:
-    """Runs `act` on the activation at a site; where it gives a tensor, that takes the activation's place."""
-    place = place_of(module, site)
-    part = module.get_submodule(place.path)
-    if place.side == "input":
-        handle = part.register_forward_pre_hook(_on_input(act), with_kwargs=True)
-    else:
-        handle = part.register_forward_hook(_on_output(act))
-    stack.callback(handle.remove)
-
-
-def _attach_edit(stack: ExitStack, module: nn.Module, site: Site, act: Callable[[Tensor], Tensor]) -> None:
-    if site.name != "resid_mid":
-        _attach(stack, module, site, act)
-        return
-    change: list[Tensor] = []
-
-    def into_norm(x: Tensor) -> Tensor:
-        y = act(x)
-        change[:] = [y - x]
-        return y
-
-    def into_residual(x: Tensor) -> Tensor:
-        return x + change.pop()
-
-    _attach(stack, module, site, into_norm)
-    block = module.get_submodule(f"{family_of(module).blocks}.{site.block}")
-    # First in line: readings of resid_post that were entered earlier must see the edit too.
-    stack.callback(block.register_forward_hook(_on_output(into_residual), prepend=True).remove)
-
-
-def _on_input(act: Callable[[Tensor], Tensor | None]) -> Callable[..., Any]:
-    mine = threading.get_ident()
-
-    def hook(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any] | None = None) -> Any:
-        if threading.get_ident() != mine:
-            return None
-        inputs = inputs or {}
-        if args:
-            y = act(args[0])
-            return None if y is None else ((y, *args[1:]), inputs)
-        y = act(inputs["hidden_states"])
-        return None if y is None else (args, {**inputs, "hidden_states": y})
-
-    return hook
-
-
-def _on_output(act: Callable[[Tensor], Tensor | None]) -> Callable[..., Any]:
-    """Modules give a tensor, a tuple that begins with it (attention), or a record with logits (the whole model)."""
-    mine = threading.get_ident()
-
-    def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if threading.get_ident() != mine:
-            return None
-        if isinstance(output, Tensor):
-            return act(output)
-        if isinstance(output, tuple):
-            y = act(output[0])
-            return None if y is None else (y, *output[1:])
-        y = act(output.logits)
-        return None if y is None else replace(output, logits=y)
-
-    return hook
