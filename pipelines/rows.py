@@ -83,17 +83,19 @@ def _json_lines(file: Path, columns: tuple[str, ...]) -> Iterator[Placed]:
 
 def _csv(file: Path, columns: tuple[str, ...]) -> Iterator[Placed]:
     csv.field_size_limit(sys.maxsize)  # else a document of more than 128 KiB is refused
-    reader = csv.DictReader((line for _, line in _lines(file)), strict=True)
-    rows = iter(reader)
+    lines = csv.reader((line for _, line in _lines(file)), strict=True)
+    header: list[str] = []
     while True:
-        where = f"{file}, line {reader.line_num + 1}"
+        where = f"{file}, line {lines.line_num + 1}"
         try:
-            row = next(rows, None)
+            values = next(lines, None)
         except csv.Error as error:
             raise InputError(f"{where}: not CSV ({error})") from None
-        if row is None:
+        if values is None:
             return
-        yield Placed({key: value for key, value in row.items() if key is not None}, where)
+        if header and values:
+            yield Placed(dict(zip(header, values, strict=False)), where)
+        header = header or values
 
 
 def _parquet(file: Path, columns: tuple[str, ...]) -> Iterator[Placed]:
