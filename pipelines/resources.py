@@ -12,7 +12,8 @@ from sae.core.config import canonical_hash
 from sae.core.errors import InputError
 from sae.core.records import LabelledText, read_labelled_texts
 from sae.lm.corpus import Corpus
-from sae.lm.load import LoadedModel, fingerprint, load_model
+from sae.lm.load import LoadedModel, load_model
+from sae.lm.source import fingerprint
 
 N_CONCEPT_TEXTS = 400
 N_PER_LABEL = 30

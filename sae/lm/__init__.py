@@ -7,6 +7,7 @@
 Nothing here imports transformers before a model is loaded.
 """
 
+from sae.lm.compiled import compile_blocks
 from sae.lm.context import Context, context_of
 from sae.lm.corpus import Corpus, Text
 from sae.lm.documents import Document, Documents, Piece
@@ -23,10 +24,12 @@ from sae.lm.labelled import (
     span_tokens,
     token_at,
 )
-from sae.lm.load import LoadedModel, Model, fingerprint, load_model, module_of
+from sae.lm.load import LoadedModel, Model, load_model, module_of
+from sae.lm.options import ModelOptions
 from sae.lm.packing import Packed, Packing, batches, isolates, pack
 from sae.lm.padding import Padded, pad
 from sae.lm.site import Site, check_site, parse_site, sites_of
+from sae.lm.source import fingerprint
 from sae.lm.tokens import prefix_of, special_ids, special_mask
 from sae.lm.unembed import logit_effects, unembedding
 
@@ -44,6 +47,7 @@ __all__ = [
     "Greedy",
     "LoadedModel",
     "Model",
+    "ModelOptions",
     "Packed",
     "Packing",
     "Padded",
@@ -54,6 +58,7 @@ __all__ = [
     "Text",
     "batches",
     "check_site",
+    "compile_blocks",
     "context_of",
     "editing",
     "encode",

@@ -29,11 +29,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
+from sae.lm.compiled import looked_into
 from sae.lm.families import family_of
 from sae.lm.kernel import weights_of
 from sae.lm.load import Model, module_of
 from sae.lm.site import Place, Side, Site, head_counts, place_of
 from sae.lm.view import Flat, Whole, put_back, seen
+from sae.lm.weights import weight_of
 
 Act = Callable[[Tensor], Tensor | None]
 """f(x) -> what takes the place of x, or None to leave it."""
@@ -122,6 +124,7 @@ def attach_edit(stack: ExitStack, model: Model, site: Site, act: Callable[[Tenso
 
 def _at(stack: ExitStack, module: nn.Module, place: Place, act: Act) -> None:
     part = module.get_submodule(place.path)
+    stack.enter_context(looked_into(module, place.path))
     point = _this_thread.points.setdefault(part, {}).setdefault(place.side, _Point())
     if not point.entries:
         _hook(point, module, part, place.side)
@@ -199,7 +202,7 @@ def _output_map(part: nn.Module, n_heads: int) -> Float[Tensor, "head d_head d_m
     Raises:
         InputError: weights that are not plain numbers, as quantised ones are not.
     """
-    weight: Any = part.weight
+    weight = weight_of(part)
     if not weight.is_floating_point() or weight.ndim != 2:
         raise InputError(
             f"attn_heads needs W_O in numbers; this {type(part).__name__} holds {weight.dtype} (quantised); "
