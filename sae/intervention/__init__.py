@@ -5,6 +5,7 @@ their sites. All of them are printed in words, saved and loaded.
 """
 
 from sae.intervention.direction import Direction, Units, load_direction, measured
+from sae.intervention.directional import directional_ablation, orthogonalised
 from sae.intervention.intervention import Intervention, applying, load_intervention
 from sae.intervention.latents import LatentValue, ScaleLatents, SetLatents, Splice, latent_values
 from sae.intervention.operations import (
@@ -79,6 +80,7 @@ __all__ = [
     "all_of",
     "applying",
     "at",
+    "directional_ablation",
     "everywhere",
     "except_tokens",
     "in_order",
@@ -92,6 +94,7 @@ __all__ = [
     "on_generated",
     "on_prompt",
     "only_tokens",
+    "orthogonalised",
     "orthonormal",
     "project_out",
     "replace",

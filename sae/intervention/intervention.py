@@ -32,8 +32,11 @@ class Intervention:
     def __post_init__(self) -> None:
         if not self.edits or not all(self.edits.values()):
             raise InputError("an intervention needs at least one operation at every site that it names")
-        for site in self.edits:
+        for site, operations in self.edits.items():
             parse_site(site)
+            for one in operations:
+                if not isinstance(one, Operation):
+                    raise InputError(f"{type(one).__name__} is no operation; {site} takes those of sae.intervention")
         object.__setattr__(self, "edits", {site: tuple(operations) for site, operations in self.edits.items()})
 
     @property

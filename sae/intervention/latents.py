@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sae.core.errors import InputError
 from sae.dictionary import Dictionary
-from sae.intervention.lookup import check_rows, check_width, look_up
+from sae.intervention.lookup import aligned, check_rows, check_width, look_up
 from sae.intervention.positions import Everywhere, Positions, selected
 from sae.intervention.whole import check_number
 from sae.kernels import Code, DenseCode, FixedCode
@@ -144,14 +144,15 @@ def _read(source: str, x: Tensor, context: Context) -> Tensor:
     return context.captured[source]
 
 
-def _value(value: LatentValue, old: Float[Tensor, "batch position"], context: Context) -> Tensor:
+def _value(value: LatentValue, old: Float[Tensor, "batch position *head"], context: Context) -> Tensor:
     if isinstance(value, Tensor):
         if value.ndim == 2:
             found = look_up(value, context, "values of a latent")
-            return torch.where(found.inside.to(old.device), found.values.to(old), old)
+            inside = aligned(found.inside, old, context).to(old.device)
+            return torch.where(inside, aligned(found.values, old, context).to(old), old)
         if value.ndim == 1:
             check_rows(len(value), context, "values of a latent")
-            value = value[:, None]
+            value = aligned(value[:, None], old, context)
         return value.to(old).expand_as(old)
     return value(old) if callable(value) else torch.full_like(old, value)
 

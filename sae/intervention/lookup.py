@@ -97,9 +97,23 @@ def place(
     elif vectors.ndim == 2:
         check_rows(len(vectors), context, "values")
         vectors = vectors[:, None]
-    if vectors.ndim == 3:
-        vectors = vectors.view(*vectors.shape[:2], *[1] * (x.ndim - 3), vectors.shape[-1])
-    return Placed(vectors.to(x), inside)
+    return Placed(aligned(vectors, x, context, n_last=1).to(x) if vectors.ndim == 3 else vectors.to(x), inside)
+
+
+def aligned(rows: Shaped[Tensor, "..."], x: Shaped[Tensor, "..."], context: Context, n_last: int = 0) -> Tensor:
+    """Something for each text and position, [batch, position, …], with axes of size 1 where the activation has others.
+
+    Positions are the second axis of an activation, but for attn_pattern: [batch, head, position, position].
+
+    Args:
+        rows: [batch, position] and `n_last` axes that are also the activation's last ones.
+        x: the activation.
+        context: names the site.
+        n_last: see `rows`.
+    """
+    before = 1 if context.site.endswith("attn_pattern") else 0
+    between = x.ndim - 2 - before - n_last
+    return rows.view(rows.shape[0], *[1] * before, rows.shape[1], *[1] * between, *rows.shape[2:])
 
 
 def check_width(width: int, x: Shaped[Tensor, "*axes d"]) -> None:

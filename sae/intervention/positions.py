@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae.core.errors import InputError
-from sae.intervention.lookup import check_rows, look_up
+from sae.intervention.lookup import aligned, check_rows, look_up
 from sae.lm.hooks import Context
 
 Mask = Bool[Tensor, "batch position"]
@@ -237,22 +237,25 @@ def selected(
         InputError: the rule's mask has another number of texts or positions than the activation.
     """
     mask = positions(context)
-    return y if mask is None else where(mask, y, x)
+    return y if mask is None else where(mask, y, x, context)
 
 
 def where(
-    mask: Bool[Tensor, "batch position"], y: Float[Tensor, "batch *rest"], x: Float[Tensor, "batch *rest"]
+    mask: Bool[Tensor, "batch position"],
+    y: Float[Tensor, "batch *rest"],
+    x: Float[Tensor, "batch *rest"],
+    context: Context,
 ) -> Float[Tensor, "batch *rest"]:
-    """y where the mask is true, x elsewhere; its axes are the first two of x.
+    """y where the mask is true, x elsewhere.
 
     Raises:
-        InputError: x has other axes.
+        InputError: x has another number of texts or positions.
     """
-    if mask.shape != x.shape[:2]:
-        raise InputError(
-            f"positions are for {list(mask.shape)} [batch, position], the activation has {list(x.shape[:2])}"
-        )
-    return torch.where(mask.to(x.device).view(*mask.shape, *[1] * (x.ndim - 2)), y, x)
+    mask = aligned(mask.to(x.device), x, context)
+    if any(n not in (1, of_x) for n, of_x in zip(mask.shape, x.shape, strict=True)):
+        wanted = list(context.mask.shape)
+        raise InputError(f"positions are for {wanted} [batch, position], the activation is {list(x.shape)}")
+    return torch.where(mask, y, x)
 
 
 def prompt_lengths(context: Context) -> Int[Tensor, "batch position"]:

@@ -142,12 +142,12 @@ class _Reader:
             return tuple(self.value(one) for one in value)
         if not isinstance(value, dict):
             return value
-        if "tensor" in value:
+        if "kind" not in value and "tensor" in value:
             return self.tensors[value["tensor"]]
-        if "dictionary" in value:
+        if "kind" not in value:
             return self._dictionary(value["dictionary"], value["folder"], value["dtype"])
-        if value.get("kind") not in _KINDS:
-            raise InputError(f"no kind {value.get('kind')!r}; there are {', '.join(_KINDS)}")
+        if str(value["kind"]) not in _KINDS:
+            raise InputError(f"no kind {value['kind']!r}; there are {', '.join(_KINDS)}")
         kind = _KINDS[value["kind"]]
         named = {name: self.value(field) for name, field in value.items() if name != "kind"}
         check_fields(kind, named)

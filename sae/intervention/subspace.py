@@ -45,7 +45,7 @@ class Interchange:
         placed = place(self.source, x, context)
         rows = self.basis.to(x)
         y = x + (placed.values - x) @ rows.T @ rows
-        y = y if placed.inside is None else where(placed.inside, y, x)
+        y = y if placed.inside is None else where(placed.inside, y, x, context)
         return selected(self.positions, context, x, y)
 
     def __str__(self) -> str:

@@ -39,7 +39,7 @@ class Add:
         step = direction.step(self.strength) if isinstance(direction, Direction) else direction * self.strength
         placed = place(step, x, context)
         y = x + placed.values
-        y = y if placed.inside is None else where(placed.inside, y, x)
+        y = y if placed.inside is None else where(placed.inside, y, x, context)
         return selected(self.positions, context, x, y)
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Replace:
         value = self.value if self.value.ndim else self.value.expand(x.shape[-1])
         placed = place(value, x, context)
         y = placed.values.expand_as(x)
-        y = y if placed.inside is None else where(placed.inside, y, x)
+        y = y if placed.inside is None else where(placed.inside, y, x, context)
         return selected(self.positions, context, x, y)
 
     def __str__(self) -> str:
