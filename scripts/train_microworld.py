@@ -6,9 +6,10 @@
     python scripts/train_microworld.py --score --json  scores the weights in the folder
     python scripts/train_microworld.py --verify        trains anew and compares with the folder
 
-Every step sees new documents of the language. AdamW, a short warm-up, then a cosine to zero, all in float32: bfloat16
-was no faster at this width. The same command after a kill goes on from the last checkpoint, beside the folder, and
-ends with the same bits.
+Every step sees new documents of the language, and at every word the exact distribution of the next one: after 256 steps
+the excess is .12 nats, with sampled words .21. Adam without weight decay, a short warm-up, then a cosine to zero, all
+in float32: bfloat16 was no faster at this width. The same command after a kill goes on from the last checkpoint, beside
+the folder, and ends with the same bits.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import LlamaForCausalLM
 
-from sae.microworld.generate import document, stream
-from sae.microworld.model import PAD, folder, tokenizer, untrained, vocabulary
+from sae.microworld.generate import Document, document, stream
+from sae.microworld.model import folder, tokenizer, untrained
 from sae.microworld.score import score, tokens_of
+from sae.microworld.targets import next_word_targets
 
 N_DOCUMENTS = 96
 """In a batch; about 3,400 words."""
@@ -41,7 +43,6 @@ N_BUCKETED = 16
 RECORD = "training.json"
 WARM_UP = 100
 PEAK = 3e-3
-WEIGHT_DECAY = 0.05
 
 
 def main() -> None:
@@ -81,7 +82,7 @@ class State:
     """Everything a training continues from; batches follow from the seed and the step."""
 
     model: LlamaForCausalLM
-    optimiser: torch.optim.AdamW
+    optimiser: torch.optim.Adam
     step: int = 0
     n_words: int = 0
     seconds: float = 0.0
@@ -104,34 +105,35 @@ def train(recipe: Recipe, out: Path, n_texts: int) -> dict[str, float]:
 
 def _train_some(recipe: Recipe, state: State) -> None:
     """The steps up to the next checkpoint."""
-    began, before = time.monotonic(), state.seconds
-    for tokens in _batches(recipe.seed, state.step // N_BUCKETED)[: recipe.n_steps - state.step]:
+    began, before, losses = time.monotonic(), state.seconds, []
+    for documents in _batches(recipe.seed, state.step // N_BUCKETED)[: recipe.n_steps - state.step]:
         for group in state.optimiser.param_groups:
             group["lr"] = PEAK * _rate(state.step, recipe.n_steps)
-        loss = _loss(state.model, tokens)
+        loss = _loss(state.model, documents)
         state.optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
         state.optimiser.step()
         state.step += 1
-        state.n_words += int((tokens != vocabulary()[PAD]).sum()) - len(tokens)
+        losses.append(loss.item())
+        state.n_words += sum(len(document.tokens) for document in documents)
         state.seconds = before + time.monotonic() - began
-    _progress(state, recipe.n_steps, loss.item())
+    _progress(state, recipe.n_steps, sum(losses) / len(losses))
 
 
-def _batches(seed: int, number: int) -> list[Tensor]:
+def _batches(seed: int, number: int) -> list[list[Document]]:
     """The batches between two checkpoints: new documents, each batch of similar lengths, in random order."""
     rng = stream(f"train/{number}", seed)
     drawn = sorted((document(rng) for _ in range(N_DOCUMENTS * N_BUCKETED)), key=lambda d: len(d.tokens))
     groups = [drawn[begin : begin + N_DOCUMENTS] for begin in range(0, len(drawn), N_DOCUMENTS)]
     rng.shuffle(groups)
-    return [tokens_of(group) for group in groups]
+    return groups
 
 
 def _resumed(recipe: Recipe, checkpoint: Path) -> State:
     """The state in the checkpoint if it is of this recipe, else that before the first step."""
     model = untrained(recipe.seed).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=PEAK, betas=(0.9, 0.98), fused=True)
     state = State(model, optimiser)
     if not (checkpoint / RECORD).is_file():
         return state
@@ -168,10 +170,11 @@ def _save(recipe: Recipe, state: State, checkpoint: Path) -> None:
     fresh.rename(checkpoint)
 
 
-def _loss(model: LlamaForCausalLM, tokens: Tensor) -> Tensor:
-    """Cross-entropy of the words, in nats, the mean over words of the batch."""
-    logits = model(input_ids=tokens, use_cache=False).logits
-    return cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=vocabulary()[PAD])
+def _loss(model: LlamaForCausalLM, documents: Sequence[Document]) -> Tensor:
+    """Cross-entropy with the true distribution of each word, in nats, the mean over words of the batch."""
+    targets = next_word_targets(documents)
+    logits = model(input_ids=tokens_of(documents), use_cache=False).logits[:, :-1]
+    return -(targets * logits.log_softmax(-1)).sum() / targets.sum()
 
 
 def _rate(step: int, n_steps: int) -> float:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from sae.core.errors import InputError
 from sae.microworld.automaton import START, TEXT_LEVEL, Mark, Option, StateId, state
-from sae.microworld.lexicon import LABELS, TABLES
 
 MAX_SENTENCES = 6
 
@@ -64,7 +63,7 @@ def stream(name: str, seed: int) -> Random:
 
 def document(rng: Random, n_sentences: int | None = None) -> Document:
     """One document, of one to six sentences unless told how many."""
-    return Document(traced(_walk(rng, n_sentences or rng.randint(1, MAX_SENTENCES))))
+    return Document(traced(walk(rng, n_sentences or rng.randint(1, MAX_SENTENCES))))
 
 
 def documents(seed: int, n_tokens: int, name: str = "text") -> Iterator[Document]:
@@ -123,34 +122,10 @@ def not_there(words: Sequence[str], place: int, at: StateId) -> str:
     return f"{words[place]!r} cannot stand at word {place} after {before!r}; there can: {shown}"
 
 
-def with_label(original: Document, place: int, label: str) -> tuple[str, ...]:
-    """The words after do(what the word at `place` decides = label): it and all that depends on it, and no others.
-
-    Raises:
-        InputError: the word there decides nothing, or the label is not one of its variable.
-    """
-    mark = original.tokens[place].mark
-    if mark is None or mark.decides is None:
-        raise InputError(f"the word {original.words[place]!r} at place {place} decides no variable")
-    allowed = LABELS[TABLES[mark.wordclass].dimensions[mark.instances.index(mark.decides)]]
-    if label not in allowed:
-        raise InputError(f"{mark.decides} has no label {label!r}; it has {', '.join(allowed)}")
-    return tuple(_changed(token, place, label) for token in original.tokens)
-
-
-def _changed(token: Token, place: int, label: str) -> str:
-    if token.mark is None or place not in token.sources:
-        return token.word
-    labels = tuple(
-        label if source == place else old for source, old in zip(token.sources, token.mark.labels, strict=True)
-    )
-    return TABLES[token.mark.wordclass].words[labels][token.mark.index]
-
-
-def _walk(rng: Random, n_sentences: int) -> list[Option]:
+def walk(rng: Random, n_sentences: int, at: StateId = START) -> list[Option]:
+    """So many sentences, from the beginning of a text or from where another walk has ended."""
     uniform = rng.random
     walked: list[Option] = []
-    at = START
     while n_sentences:
         here = state(at)
         option = here.options[bisect(here.cumulative, uniform()) if len(here.options) > 1 else 0]

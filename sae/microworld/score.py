@@ -1,7 +1,7 @@
 """How well a model speaks the language, against the truth that the generator knows.
 
-1. excess_nats: the mean over words of −log q(word | prefix) + log p(word | prefix), q the model's, p the generator's: the
-   cross-entropy above the true entropy.
+1. excess_nats: the mean over words of −log q(word | prefix) + log p(word | prefix), q the model's, p the generator's:
+   the cross-entropy above the true entropy.
 2. At each word that follows from a variable: how often the right word's logit is above those that every other label
    would put there. A word that no label changes ("walked", for number) says nothing and is left out.
 3. sentiment: texts are cut after the word that judges and the model writes the sentence to its end, at temperature 1;
@@ -183,9 +183,5 @@ def _sentiments_kept(model: nn.Module, texts: Sequence[Document], seed: int) -> 
 
 def _keeps(prefix: tuple[str, ...], words: list[str]) -> bool:
     reading = judge((*prefix, *words))
-    follows = any(
-        token.mark is not None and variable_of(instance) == "sentiment" and source == len(prefix) - 1
-        for token in reading.document.tokens[len(prefix) :]
-        for instance, source in zip(token.mark.instances if token.mark else (), token.sources, strict=True)
-    )
+    follows = any(len(prefix) - 1 in token.sources for token in reading.document.tokens[len(prefix) :])
     return follows and all(fault.variable not in ("sentiment", "negation") for fault in reading.faults)
