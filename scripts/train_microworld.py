@@ -36,8 +36,6 @@ from sae.microworld.model import folder, tokenizer, untrained
 from sae.microworld.score import score, tokens_of
 from sae.microworld.targets import next_word_targets
 
-N_DOCUMENTS = 96
-"""In a batch; about 3,400 words."""
 N_BUCKETED = 16
 """Batches drawn together, so that documents of similar length share one; also the steps between two checkpoints."""
 RECORD = "training.json"
@@ -57,7 +55,7 @@ def main() -> None:
             train(recipe, Path(fresh) / "weights", arguments.texts)
             _verify(arguments.out, Path(fresh) / "weights", arguments.texts, arguments.json)
     else:
-        recipe = Recipe(arguments.seed, arguments.steps, arguments.threads)
+        recipe = Recipe(arguments.seed, arguments.steps, arguments.documents, arguments.threads)
         _show(train(recipe, arguments.out, arguments.texts), arguments.json)
 
 
@@ -68,12 +66,14 @@ class Recipe:
     seed: int
     """Of the weights and the texts."""
     n_steps: int
+    n_documents: int
+    """In a batch; 96 are about 3,400 words."""
     n_threads: int
 
     @property
     def command(self) -> str:
         """What to type for these weights."""
-        options = f"--seed {self.seed} --steps {self.n_steps} --threads {self.n_threads}"
+        options = f"--seed {self.seed} --steps {self.n_steps} --documents {self.n_documents} --threads {self.n_threads}"
         return f"python scripts/train_microworld.py {options}"
 
 
@@ -106,7 +106,7 @@ def train(recipe: Recipe, out: Path, n_texts: int) -> dict[str, float]:
 def _train_some(recipe: Recipe, state: State) -> None:
     """The steps up to the next checkpoint."""
     began, before, losses = time.monotonic(), state.seconds, []
-    for documents in _batches(recipe.seed, state.step // N_BUCKETED)[: recipe.n_steps - state.step]:
+    for documents in _batches(recipe, state.step // N_BUCKETED)[: recipe.n_steps - state.step]:
         for group in state.optimiser.param_groups:
             group["lr"] = PEAK * _rate(state.step, recipe.n_steps)
         loss = _loss(state.model, documents)
@@ -121,11 +121,11 @@ def _train_some(recipe: Recipe, state: State) -> None:
     _progress(state, recipe.n_steps, sum(losses) / len(losses))
 
 
-def _batches(seed: int, number: int) -> list[list[Document]]:
+def _batches(recipe: Recipe, number: int) -> list[list[Document]]:
     """The batches between two checkpoints: new documents, each batch of similar lengths, in random order."""
-    rng = stream(f"train/{number}", seed)
-    drawn = sorted((document(rng) for _ in range(N_DOCUMENTS * N_BUCKETED)), key=lambda d: len(d.tokens))
-    groups = [drawn[begin : begin + N_DOCUMENTS] for begin in range(0, len(drawn), N_DOCUMENTS)]
+    rng = stream(f"train/{number}", recipe.seed)
+    drawn = sorted((document(rng) for _ in range(recipe.n_documents * N_BUCKETED)), key=lambda d: len(d.tokens))
+    groups = [drawn[begin : begin + recipe.n_documents] for begin in range(0, len(drawn), recipe.n_documents)]
     rng.shuffle(groups)
     return groups
 
@@ -237,7 +237,8 @@ def _show(figures: dict[str, Any], as_json: bool) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the texts")
-    parser.add_argument("--steps", type=int, default=3000, help=f"batches of {N_DOCUMENTS} documents")
+    parser.add_argument("--steps", type=int, default=3000, help="batches")
+    parser.add_argument("--documents", type=int, default=96, help="in a batch")
     parser.add_argument("--out", type=Path, default=folder(), help="folder to write, or to score")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--score", action="store_true", help="score the folder on held-out texts instead of training")

@@ -105,7 +105,7 @@ def _expressing(rng: Random, variable: str, label: str, opposed: bool) -> tuple[
     """A text whose last sentence has a consequence of the label, and where it is decided."""
     while True:
         before = walk(rng, rng.randint(1, 2))
-        if variable in TEXT_LEVEL and not decisions(Document(traced(before)), variable):
+        if variable in TEXT_LEVEL and not _is_open(Document(traced(before)), variable):
             continue
         for _ in range(_N_TRIES):
             document = _followed_by(before, walk(rng, 1, before[-1].target), variable)
@@ -115,6 +115,11 @@ def _expressing(rng: Random, variable: str, label: str, opposed: bool) -> tuple[
             wanted = intervened(document, place, label)
             if not opposed or _is_opposed(wanted, place, _RIVALS[variable]):
                 return wanted, place
+
+
+def _is_open(before: Document, variable: str) -> bool:
+    """Whether a beginning decides the variable and nothing has followed from it yet."""
+    return any(consequence(before, place) is None for place in decisions(before, variable))
 
 
 def _followed_by(before: list[Option], last: list[Option], variable: str) -> Document | None:

@@ -92,7 +92,7 @@ def test_the_untrained_model_is_the_same_shape_and_knows_nothing(shipped: LlamaF
     assert shapes == {name: p.shape for name, p in shipped.named_parameters()}
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert not torch.equal(untrained(1).lm_head.weight, model.lm_head.weight)
-    figures = score(model, n_texts=100)
+    figures = score(model, n_texts=20)
     assert figures["excess_nats"] > 1
     assert figures["capital"] < 0.5
 
@@ -118,10 +118,10 @@ def test_the_script_scores_from_any_directory(tmp_path: Path):
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_bits(tmp_path: Path):
-    whole = run("--steps", "34", "--out", str(tmp_path / "whole"), "--texts", "5", "--json")
+    whole = run("--steps", "34", "--documents", "4", "--out", str(tmp_path / "whole"), "--texts", "5", "--json")
     assert "words/s" in whole.stderr
     assert " left" in whole.stderr
-    options = ["--steps", "34", "--out", str(tmp_path / "killed"), "--texts", "5", "--threads", "1"]
+    options = ["--steps", "34", "--documents", "4", "--out", str(tmp_path / "killed"), "--texts", "5", "--threads", "1"]
     killed = subprocess.Popen([sys.executable, str(SCRIPT), *options], stderr=subprocess.PIPE, text=True)
     assert killed.stderr is not None
     next(line for line in killed.stderr if line.startswith("step 32/"))
@@ -133,6 +133,6 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(tmp_path: Path):
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert weights[0] == weights[1]
     record = json.loads((tmp_path / "killed" / "training.json").read_text())
-    assert record["recipe"] == {"seed": 0, "n_steps": 34, "n_threads": 1}
+    assert record["recipe"] == {"seed": 0, "n_steps": 34, "n_documents": 4, "n_threads": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
     assert LlamaForCausalLM.from_pretrained(tmp_path / "killed").config.num_hidden_layers >= 4
