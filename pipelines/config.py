@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, ValidationError, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
 
 from pipelines.catalogue import CatalogueConfig
 from pipelines.evaluate import EvaluateConfig
@@ -23,7 +23,8 @@ from sae.core.config import EXECUTION, Strict
 from sae.core.errors import InputError, nearest
 from sae.training.config import TrainConfig
 
-PATH_KEYS = ("model", "text.source", "concepts")
+PATH_KEYS = ("model", "text.source", "text.chat_template", "concepts")
+_FILES = (".jsonl", ".json", ".txt", ".csv", ".parquet", ".arrow", ".jinja")
 EMBEDDED = "microworld"
 _TYPES_IN_PLACES = ("tuple[", "literal[", "constrained-")
 
@@ -32,17 +33,24 @@ class TextConfig(Strict):
     """The text that is read: where it is and how much of it."""
 
     source: str = EMBEDDED
-    """`microworld`, a file or folder (.jsonl, .txt, .csv, .parquet), or a hub name with optional @revision."""
+    """`microworld`, a file or folder (.jsonl, .txt, .csv, .parquet, .arrow), or a hub name with optional @revision,
+    which is streamed."""
     column: str = "text"
-    """The field of a row that holds its text."""
+    """The field of a row that holds its text, or its messages where there is a chat template."""
+    chat_template: str | None = None
+    """Renders the messages of a row: `default` or another name that the tokenizer knows, or a file (.jinja)."""
     name: str | None = None
-    """The configuration of a hub data set that has several."""
+    """The configuration of a hub data set that has several; in a local folder, the folder of this name."""
     split: str = "train"
-    """The split of a hub data set."""
+    """The split of a hub data set, or of a local folder whose files name one; files that name none are train."""
     max_tokens: PositiveInt = 1_000_000
     """Tokens to read, special tokens included."""
+    shuffle_buffer: NonNegativeInt = 10_000
+    """Texts that wait in memory to be drawn in random order, uniform where all fit in; 0 keeps the corpus's order."""
+    distinct: bool = True
+    """Drop texts that equal an earlier one."""
     seed: int = 0
-    """Seed of the microworld's generator; nothing else reads it."""
+    """Seed of the shuffle, or of the microworld's generator, whose texts are neither shuffled nor dropped."""
 
 
 class Experiment(Strict):
@@ -211,5 +219,5 @@ def _whole_path(value: str, folder: Path) -> str:
     if value == EMBEDDED:
         return value
     path = Path(value).expanduser()
-    says_so = value.startswith((".", "/", "~")) or path.suffix in (".jsonl", ".json", ".txt", ".csv", ".parquet")
+    says_so = value.startswith((".", "/", "~")) or path.suffix in _FILES
     return str((folder / path).resolve()) if says_so or (folder / path).exists() else value

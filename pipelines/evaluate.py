@@ -56,7 +56,7 @@ def run(config: EvaluateConfig, inputs: Inputs, folder: Path, progress: Progress
     done = 0
     for window in text.windows(model.n_vocab):
         loss.update(window)
-        done += int((window.documents >= 0).sum())
+        done += int(window.packed.valid.sum())
         progress.update(done, text.n_tokens, "tokens")
     sums, by_name = loss.text(), loss.contenders()
     scores = score(sums, by_name, inputs.seed, config.n_resamples)

@@ -194,10 +194,7 @@ class Run:
             case "model":
                 return self._resources.model_fingerprint
             case "text":
-                return {
-                    "content": self._resources.text_fingerprint,
-                    **experiment.text.model_dump(exclude={"source", "seed"}),
-                }
+                return self._resources.text_key
             case "concepts":
                 return self._resources.concepts_fingerprint
             case "site":

@@ -2,27 +2,22 @@
 
 import functools
 import hashlib
-import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from pipelines.config import EMBEDDED, Experiment, TextConfig
+from pipelines.config import EMBEDDED, Experiment
+from pipelines.text import read_corpus, text_key
 from sae import microworld
 from sae.core.config import canonical_hash
 from sae.core.errors import InputError
 from sae.core.records import LabelledText, read_labelled_texts
-from sae.lm.load import LoadedModel, fingerprint, load_model
-from sae.lm.tokens import Text
+from sae.lm.corpus import Corpus
+from sae.lm.load import LoadedModel, load_model
+from sae.lm.source import fingerprint
 
 N_CONCEPT_TEXTS = 400
 N_PER_LABEL = 30
 """Labelled texts per variable of the microworld: so many in all, and so many of each label."""
-
-N_FINGERPRINTED = 20_000
-"""Words of the microworld whose content stands for the whole stream: it follows from the grammar and the seed."""
-
-_SUFFIXES = (".jsonl", ".txt", ".csv", ".parquet")
 
 
 class Resources:
@@ -42,8 +37,9 @@ class Resources:
         return fingerprint(self.model_reference)
 
     @functools.cached_property
-    def text_fingerprint(self) -> str:
-        return text_fingerprint(self._experiment.text)
+    def text_key(self) -> dict[str, Any]:
+        """Everything about the text that results depend on."""
+        return text_key(self._experiment.text)
 
     @functools.cached_property
     def concepts_fingerprint(self) -> str:
@@ -70,8 +66,8 @@ class Resources:
     def model(self) -> LoadedModel:
         return load_model(self.model_reference, dtype=self._experiment.model_dtype, device=self.device)
 
-    def texts(self) -> Iterator[Text]:
-        return read_texts(self._experiment.text)
+    def texts(self) -> Corpus:
+        return read_corpus(self._experiment.text, lambda: self.model().tokenizer)
 
     @functools.cache  # noqa: B019
     def concepts(self) -> list[LabelledText]:
@@ -86,125 +82,9 @@ def _embedded_concepts(variable: str) -> list[LabelledText]:
     return microworld.labelled(variable, n_texts, seed=0)
 
 
-def text_fingerprint(text: TextConfig) -> str:
-    """Of the text's content: file hashes, a hub data set's revision, or the generator's version and seed."""
-    if text.source == EMBEDDED:
-        sample = [document.text for document in microworld.documents(text.seed, N_FINGERPRINTED)]
-        return f"{EMBEDDED}-{canonical_hash(sample)}"
-    if _is_path(text.source):
-        return _hash_files(_files(Path(text.source)))
-    dataset = _hub_dataset(text)
-    return f"{text.source}/{text.name}/{text.split}@{dataset.info.download_checksums or dataset.info.version}"
-
-
-def read_texts(text: TextConfig) -> Iterator[Text]:
-    """The documents of a corpus, in its own order.
-
-    Raises:
-        InputError: nothing there, an unknown kind of file, or rows without the column.
-    """
-    if text.source == EMBEDDED:
-        return (Text(document.text) for document in microworld.documents(text.seed, text.max_tokens))
-    if _is_path(text.source):
-        return _at_least_one(_read_files(_files(Path(text.source)), text.column), text.source)
-    return _at_least_one(_rows(_hub_dataset(text), text.column, text.source), text.source)
-
-
-def _at_least_one(texts: Iterator[Text], source: str) -> Iterator[Text]:
-    first = next((text for text in texts if text.text.strip()), None)
-    if first is None:
-        raise InputError(f"the corpus {source} is empty (key text.source)")
-    yield first
-    yield from texts
-
-
-def _is_path(source: str) -> bool:
-    """Paths were made absolute when the configuration was read; everything else is a name on the hub."""
-    return Path(source).is_absolute()
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise InputError(f"no text at {path} (key text.source)")
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix in _SUFFIXES)
-    if not files or any(f.suffix not in _SUFFIXES for f in files):
-        raise InputError(f"{path} holds no text that can be read; files may be {', '.join(_SUFFIXES)}")
-    return files
-
-
 def _hash_files(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
             digest.update(file.suffix.encode() + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-def _read_files(files: list[Path], column: str) -> Iterator[Text]:
-    for file in files:
-        if file.suffix == ".jsonl":
-            yield from _read_json_lines(file, column)
-        elif file.suffix == ".txt":
-            yield from (Text(paragraph) for paragraph in _paragraphs(file))
-        else:
-            yield from _rows(_local_dataset(file), column, str(file))
-
-
-def _read_json_lines(file: Path, column: str) -> Iterator[Text]:
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{file}, line {number}: not JSON ({error})") from None
-            yield _text_of(row, column, f"{file}, line {number}")
-
-
-def _paragraphs(file: Path) -> Iterator[str]:
-    """Blocks of lines between empty lines."""
-    block: list[str] = []
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip():
-                block.append(line)
-            elif block:
-                yield "".join(block).strip()
-                block = []
-    if block:
-        yield "".join(block).strip()
-
-
-def _rows(rows, column: str, where: str) -> Iterator[Text]:
-    for number, row in enumerate(rows, 1):
-        yield _text_of(row, column, f"{where}, row {number}")
-
-
-def _text_of(row: object, column: str, where: str) -> Text:
-    if not isinstance(row, dict) or not isinstance(row.get(column), str):
-        has = f"its columns are {', '.join(map(str, row))}" if isinstance(row, dict) else "it is no mapping"
-        raise InputError(f"{where}: no text in column {column!r} (key text.column); {has}")
-    group = row.get("group")
-    return Text(row[column], group if isinstance(group, str) else None)
-
-
-def _local_dataset(file: Path):
-    from datasets import load_dataset
-
-    return load_dataset(file.suffix[1:], data_files=str(file), split="train", streaming=True)
-
-
-def _hub_dataset(text: TextConfig):
-    """A data set of the hub, streamed; from the cache alone when HF_HUB_OFFLINE=1."""
-    import datasets
-
-    name, _, revision = text.source.partition("@")
-    offline = os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "TRUE", "ON", "YES")
-    try:
-        return datasets.load_dataset(
-            name, text.name, split=text.split, revision=revision or None, streaming=not offline
-        )
-    except (OSError, ValueError, ConnectionError) as error:
-        reason = "HF_HUB_OFFLINE=1 and it is not in the cache" if offline else " ".join(str(error).split())[:200]
-        raise InputError(f"cannot read the data set {text.source!r} (key text.source): {reason}") from None

@@ -7,7 +7,7 @@ A stage module has a `VERSION` (raised whenever its results change), a section c
 which writes its files into `folder` and returns its metrics: plain JSON values, kept in the manifest.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,8 +15,8 @@ from sae.core.artifact import Artifact
 from sae.core.records import LabelledText
 
 if TYPE_CHECKING:
+    from sae.lm.corpus import Corpus
     from sae.lm.load import LoadedModel
-    from sae.lm.tokens import Text
 
 
 class Progress(Protocol):
@@ -52,7 +52,7 @@ class Inputs:
     """Loads the model on first use."""
     model_fingerprint: Callable[[], str]
     """Of the model's content, without loading it."""
-    texts: Callable[[], "Iterable[Text]"]
-    """The corpus, in its own order."""
+    texts: Callable[[], "Corpus"]
+    """The corpus, in the order in which it is to be read."""
     concepts: Callable[[], list[LabelledText]]
     """The labelled texts."""

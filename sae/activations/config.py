@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sae.core.config import EXECUTION, Strict
+from sae.core.errors import InputError
 from sae.core.splits import Fractions
+from sae.lm.tokens import Bos
 
 Encoding = Literal["float32", "float16", "bfloat16"]
 """How rows are stored."""
@@ -17,14 +19,19 @@ class Exclude(Strict):
     special: bool = True
     """Leave out tokens that stand for no text (BOS, EOS, padding …)."""
     first: Annotated[int, Field(ge=0)] = 0
-    """Leave out this many positions at the start of every document, BOS included."""
+    """Leave out this many of the first positions that the model reads in every piece of a document, BOS included."""
 
 
 class HarvestConfig(Strict):
     """Text to activations on disk."""
 
     window: Annotated[int, Field(ge=2)] = 128
-    """Tokens in one packed window; longer texts are cut into documents of at most this many."""
+    """Tokens in one packed window; longer documents are cut into pieces of at most this many."""
+    bos: Bos = "tokenizer"
+    """What begins a document: tokenizer (what it puts before a text, once a document), document (BOS in any case),
+    window (BOS once a window, so that only its first piece begins with it), none."""
+    isolate: bool = True
+    """Pieces in one window never see one another; false lets a piece see those before it."""
     dtype: Encoding = "float16"
     """How rows are stored: float32, float16 or bfloat16."""
     exclude: Exclude = Exclude()
@@ -35,3 +42,23 @@ class HarvestConfig(Strict):
     """Most rows in one shard."""
     batch: Annotated[int, EXECUTION, Field(ge=1)] = 32
     """Windows per forward pass."""
+
+
+def check_parts(config: HarvestConfig, n_parts: int) -> None:
+    """Refuses what would come out otherwise when a harvest is made in several parts, which pack apart.
+
+    Raises:
+        InputError: what a piece sees depends on the window into which it is packed.
+    """
+    if n_parts == 1:
+        return
+    if config.bos == "window":
+        raise InputError(
+            f"harvest.bos: window cannot be harvested in {n_parts} parts (--part): which piece begins with BOS depends "
+            f"on how they are packed, and parts pack apart; use tokenizer, document or none"
+        )
+    if not config.isolate:
+        raise InputError(
+            f"harvest.isolate: false cannot be harvested in {n_parts} parts (--part): what a piece sees depends on how "
+            f"they are packed, and parts pack apart; use true"
+        )

@@ -1,19 +1,21 @@
 """What an activations folder holds: `contents.json`, written when every shard is whole.
 
-It names sites, dtype, window and every shard with its rows, so that a reader can tell a missing or damaged shard.
+It names sites, dtype, packing and every shard with its rows, so that a reader can tell a missing or damaged shard.
 """
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sae.activations.config import Encoding
 from sae.core.config import Strict
 from sae.core.errors import InputError, WorldError
 from sae.core.records import first_problem
 from sae.core.splits import Split
+from sae.lm.packing import Packing
 
-FORMAT = 1
+FORMAT = 2
 FILE = "contents.json"
 
 
@@ -38,13 +40,20 @@ class Contents(Strict):
 
     format: int = FORMAT
     dtype: Encoding
-    window: int
-    """Tokens in a packed window of the forward passes."""
+    packing: Packing
+    """How pieces of documents stood in the windows of the forward passes."""
     sites: tuple[SiteContents, ...]
     shards: tuple[ShardContents, ...]
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+class _Raw(BaseModel):
+    """What every format has in common."""
+
+    model_config = ConfigDict(extra="allow")
+    format: int
 
 
 def read_contents(folder: Path) -> Contents:
@@ -58,9 +67,14 @@ def read_contents(folder: Path) -> Contents:
     if not file.is_file():
         raise InputError(f"{folder} holds no activations: it has no {FILE}")
     try:
-        contents = Contents.model_validate_json(file.read_bytes())
+        raw = _Raw.model_validate_json(file.read_bytes())
+        if raw.format > FORMAT:
+            raise WorldError(f"{file} has format {raw.format}; this version reads up to {FORMAT}: update sae")
+        return Contents.model_validate(raw.model_dump() if raw.format > 1 else _from_format_1(raw.model_dump()))
     except ValidationError as error:
         raise WorldError(f"{file} is damaged: {first_problem(error)}") from None
-    if contents.format > FORMAT:
-        raise WorldError(f"{file} has format {contents.format}; this version reads up to {FORMAT}: update sae")
-    return contents
+
+
+def _from_format_1(raw: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 gave `window` alone: documents were no longer than it and always isolated."""
+    return {**{key: value for key, value in raw.items() if key != "window"}, "packing": {"window": raw.get("window")}}

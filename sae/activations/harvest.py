@@ -1,16 +1,15 @@
 """Text through a model to activations on disk.
 
-1. Documents are taken in corpus order until `max_tokens` tokens, BOS included; the last one is cut to fit.
-2. Each waits with others of its split until there are `BLOCK_TOKENS` of them; then they are packed into windows, so
-   what is computed together follows from the order of the documents alone.
+1. Documents are taken in the order of their texts until `max_tokens` tokens, BOS included; the last one is cut to fit.
+2. Each is cut into pieces, which wait with others of the split for the look-ahead; then they are packed into windows,
+   so what is computed together follows from the order of the documents alone.
 3. One forward pass a batch, which ends after the last site; rows that are not left out are checked, converted and
-   appended to the split's shard. A document's rows are consecutive.
+   appended to the split's shard. A piece's rows are consecutive.
 4. The token stream, the moments of the train split and, last, `contents.json` complete the folder.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +22,32 @@ from sae.activations import contents as listing
 from sae.activations import scale, stream
 from sae.activations.config import Exclude, HarvestConfig
 from sae.activations.contents import Contents, SiteContents
+from sae.activations.counts import Counts
 from sae.activations.encoding import TORCH, words
 from sae.activations.split_writer import SplitWriter
 from sae.core.errors import InputError, WorldError
 from sae.core.splits import SPLITS, Split
 from sae.core.streams import Moments
+from sae.lm.corpus import Corpus, Text
+from sae.lm.documents import Document, Documents, Piece
 from sae.lm.hooks import reading
 from sae.lm.load import LoadedModel
+from sae.lm.packing import Packed, Packing, Rows, batches, isolates
 from sae.lm.site import check_site
-from sae.lm.tokens import Document, Packed, Text, batches, prefix_ids, special_ids, tokenize
+from sae.lm.tokens import prefix_of, special_ids
 
-BLOCK_TOKENS = 1 << 18
-
-
-@dataclass
-class Counts:
-    """What went in and what was left out."""
-
-    n_documents: int = 0
-    n_texts: int = 0
-    n_tokens: int = 0
-    n_forward: int = 0
-    """Tokens that have been through the model so far."""
-    n_padding: int = 0
-    n_special_excluded: int = 0
-    n_first_excluded: int = 0
-    n_rows: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
-    n_documents_in: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+_DOCUMENTS_PER_WRITE = 4096
 
 
 class Harvest:
     """One harvest into one folder; `run` does it, then `counts` and `moments` say what came out."""
 
     def __init__(self, loaded: LoadedModel, sites: Sequence[str], config: HarvestConfig, folder: Path) -> None:
-        """Removes what an earlier, unfinished harvest left in `folder`; raises InputError for an unknown site."""
+        """Removes what an earlier, unfinished harvest left in `folder`.
+
+        Raises:
+            InputError: an unknown site, a tokenizer without the BOS asked for, a window that the model cannot read.
+        """
         self.counts = Counts()
         self.moments: dict[str, Moments] = {}
         self.exhausted = False
@@ -64,59 +55,73 @@ class Harvest:
         self._loaded, self._config, self._folder = loaded, config, folder
         self._sites = tuple(str(check_site(loaded.model, site)) for site in sites)
         self._special = torch.tensor(sorted(special_ids(loaded.tokenizer)))
+        self._prefix = prefix_of(loaded.tokenizer, config.bos)
+        self.packing = Packing(window=config.window, rows=_rows(loaded, config), prefix=self._prefix.window)
+        self._check_window()
         self._writers: dict[Split, SplitWriter] = {}
         self._open = ExitStack()
         _clear(folder)
 
-    def run(self, texts: Iterable[Text], max_tokens: int | None = None) -> Iterator[Counts]:
+    def _check_window(self) -> None:
+        least, most = 1 + max(len(ids) for ids in self._prefix), self._loaded.n_positions
+        if not least <= self._config.window <= most:
+            raise InputError(
+                f"harvest.window {self._config.window} must lie between {least} and the model's {most} tokens"
+            )
+
+    def run(self, texts: Corpus | Iterable[Text], max_tokens: int | None = None) -> Iterator[Counts]:
         """Harvests, yielding the counts after every forward pass.
 
         Raises:
             InputError: no tokens, a split without rows, an unknown site, or a value too large for the dtype.
             WorldError: an activation that is not finite.
         """
+        corpus = texts if isinstance(texts, Corpus) else Corpus(texts)
+        fractions = self._config.fractions
+        documents = Documents(self._loaded.tokenizer, corpus, self._prefix.document, fractions, max_tokens)
+        self.counts.texts = documents.counts
         with self._open:
             tokens = stream.StreamWriter(self._folder, self._special.tolist())
             self._open.callback(tokens.close)
-            for documents in self._blocks(self._documents(texts, max_tokens, tokens)):
-                for packed in batches(documents, self._config.window, self._config.batch):
-                    self._harvest(documents[0].split, packed)
+            for split, pieces in self._look_ahead(self._noted(documents, tokens)):
+                self.counts.n_pieces += len(pieces)
+                for packed in batches(pieces, self.packing, self._config.batch):
+                    self._harvest(split, packed)
                     yield self.counts
             self._check_splits()
             self._finish()
-        n_prefix = len(prefix_ids(self._loaded.tokenizer))  # a rest as short as BOS is not worth a document
-        self.exhausted = max_tokens is not None and self.counts.n_tokens + n_prefix < max_tokens
+        # A rest as short as BOS is not worth a document.
+        n_tokens = self.counts.texts.n_tokens + len(self._prefix.document)
+        self.exhausted = max_tokens is not None and n_tokens < max_tokens
 
-    def _documents(
-        self, texts: Iterable[Text], max_tokens: int | None, tokens: stream.StreamWriter
-    ) -> Iterator[Document]:
-        """The corpus, noted in the token stream on its way."""
-        config, counts = self._config, self.counts
+    def _noted(self, documents: Documents, tokens: stream.StreamWriter) -> Iterator[Document]:
+        """The documents, written to the token stream on their way."""
         waiting: list[Document] = []
-        for document in tokenize(self._loaded, texts, config.window, config.fractions, max_tokens):
-            counts.n_documents += 1
-            counts.n_documents_in[document.split] += 1
-            counts.n_texts = max(counts.n_texts, document.source + 1)
-            counts.n_tokens += len(document.ids)
+        for document in documents:
+            self.counts.n_documents_in[document.split] += 1
             waiting.append(document)
-            if len(waiting) == 4096:
+            if len(waiting) == _DOCUMENTS_PER_WRITE:
                 tokens.append(waiting)
                 waiting = []
             yield document
         tokens.append(waiting)
+        self.counts.n_special = tokens.n_special
 
-    @staticmethod
-    def _blocks(documents: Iterable[Document]) -> Iterator[list[Document]]:
-        """Documents of one split, `BLOCK_TOKENS` tokens at a time, what is left over last."""
-        waiting: dict[Split, list[Document]] = {split: [] for split in SPLITS}
+    def _look_ahead(self, documents: Iterable[Document]) -> Iterator[tuple[Split, list[Piece]]]:
+        """Pieces of one split, as many as are packed together, what is left over last."""
+        waiting: dict[Split, list[Piece]] = {split: [] for split in SPLITS}
         n_waiting = dict.fromkeys(SPLITS, 0)
         for document in documents:
-            waiting[document.split].append(document)
-            n_waiting[document.split] += len(document.ids)
-            if n_waiting[document.split] >= BLOCK_TOKENS:
-                yield waiting[document.split]
-                waiting[document.split], n_waiting[document.split] = [], 0
-        yield from (block for block in waiting.values() if block)
+            split = document.split
+            for piece in document.pieces(self.packing.longest):
+                waiting[split].append(piece)
+                n_waiting[split] += len(piece.ids)
+                if n_waiting[split] >= self.packing.look_ahead:
+                    yield split, waiting[split]
+                    waiting[split], n_waiting[split] = [], 0
+        for split in SPLITS:
+            if waiting[split]:
+                yield split, waiting[split]
 
     def _harvest(self, split: Split, packed: Packed) -> None:
         """One batch: forward pass, selection, conversion, writing."""
@@ -138,13 +143,14 @@ class Harvest:
         self._writer(split, columns).append(columns)
         self.counts.n_rows[split] += len(columns["document"])
         self.counts.n_forward += int(packed.valid.sum())
-        self.counts.n_padding += int((~packed.valid).sum())
+        self.counts.n_padding += int(packed.padding.sum())
+        self.counts.n_prefix += int((~packed.valid & ~packed.padding).sum())
 
     def _kept(self, packed: Packed) -> Bool[Tensor, "batch window"]:
         exclude: Exclude = self._config.exclude
         special = packed.valid & torch.isin(packed.input_ids, self._special)
         special &= torch.tensor(exclude.special)
-        first = packed.valid & ~special & (packed.positions < exclude.first)
+        first = packed.valid & ~special & (packed.position_ids < exclude.first)
         self.counts.n_special_excluded += int(special.sum())
         self.counts.n_first_excluded += int(first.sum())
         return packed.valid & ~special & ~first
@@ -159,13 +165,13 @@ class Harvest:
 
     def _check_splits(self) -> None:
         counts = self.counts
-        if counts.n_tokens == 0:
+        if counts.texts.n_tokens == 0:
             raise InputError("the text is empty: it gave no tokens")
         for split in SPLITS:
             if counts.n_rows[split] == 0:
                 raise InputError(
-                    f"the {split} split has no rows: {counts.n_documents_in[split]} of {counts.n_documents} documents "
-                    f"fell into it; take more text, other fractions, or leave fewer rows out"
+                    f"the {split} split has no rows: {counts.n_documents_in[split]} of {counts.texts.n_documents} "
+                    f"documents fell into it; take more text, other fractions, or leave fewer rows out"
                 )
 
     def _finish(self) -> None:
@@ -173,7 +179,14 @@ class Harvest:
         self._open.close()
         scale.write_moments(self._folder, self.moments)
         config, sites = self._config, self._writers["train"].sites
-        Contents(dtype=config.dtype, window=config.window, sites=sites, shards=shards).write(self._folder)
+        Contents(dtype=config.dtype, packing=self.packing, sites=sites, shards=shards).write(self._folder)
+
+
+def _rows(loaded: LoadedModel, config: HarvestConfig) -> Rows:
+    """Several pieces a window, or one where the model would let them see one another."""
+    if not config.isolate:
+        return "shared"
+    return "isolated" if isolates(loaded) else "single"
 
 
 def kept_rows(site: str, captured: Tensor, keep: Bool[Tensor, "batch window"]) -> Float[Tensor, "row d"]:

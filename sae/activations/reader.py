@@ -43,7 +43,7 @@ class Activations:
         """
         self.folder = Path(folder)
         contents = read_contents(self.folder)
-        self.window = contents.window
+        self.packing = contents.packing
         self.dtype: Encoding = contents.dtype
         self.tokens = TokenStream(self.folder)
         self._d = {site.name: site.d for site in contents.sites}

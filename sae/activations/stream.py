@@ -1,7 +1,7 @@
 """The full token stream, `tokens.h5`: every token of every document, into which every row points.
 
-Documents lie one after the other in corpus order; `document_start` has one entry more than there are documents,
-`source` is the number of the text that a document is a piece of.
+Documents lie one after the other in the order in which they were read; `document_start` has one entry more than there
+are documents, `source` is the number of a document's text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int, Int32, UInt8
 from sae.activations.hdf5 import append, create_file, dataset, growing, read
 from sae.core.errors import WorldError
 from sae.core.splits import SPLITS, Split
-from sae.lm.tokens import Document
+from sae.lm.documents import Document
 
 FILE = "tokens.h5"
 _CHUNK = 1 << 16
@@ -23,7 +23,7 @@ _READ_TOKENS = 1 << 20
 
 
 class StreamWriter:
-    """Appends documents to a token stream."""
+    """Appends documents to a token stream, counting them, their tokens and those that stand for no text."""
 
     def __init__(self, folder: Path, special_ids: Sequence[int]) -> None:
         self._file = create_file(folder / FILE)
@@ -33,7 +33,9 @@ class StreamWriter:
         self._starts = growing(self._file, "document_start", (), np.dtype("<i8"), _CHUNK)
         append(self._starts, np.zeros(1, np.int64))
         self._file.create_dataset("special_ids", data=np.array(sorted(special_ids), "<i4"), track_times=False)
+        self._special = np.array(sorted(special_ids), np.int32)
         self.n_tokens = 0
+        self.n_special = 0
         self.n_documents = 0
 
     def append(self, documents: Sequence[Document]) -> None:
@@ -41,7 +43,9 @@ class StreamWriter:
         if not documents:
             return
         lengths = np.array([len(document.ids) for document in documents], np.int64)
-        append(self._ids, np.concatenate([document.ids for document in documents]))
+        ids = np.concatenate([document.ids for document in documents])
+        append(self._ids, ids)
+        self.n_special += int(np.isin(ids, self._special).sum())
         append(self._starts, self.n_tokens + np.cumsum(lengths))
         append(self._splits, np.array([SPLITS.index(document.split) for document in documents], np.uint8))
         append(self._sources, np.array([document.source for document in documents], np.int32))
@@ -93,7 +97,7 @@ class TokenStream:
         return Document(index, self._read(start, stop), SPLITS[self.split_index[index]], int(self.source[index]))
 
     def documents(self, split: Split) -> Iterator[Document]:
-        """The documents of a split in corpus order, whole, excluded tokens included."""
+        """The documents of a split in the order in which they were read, whole, excluded tokens included."""
         first = 0
         while first < self.n_documents:
             limit = self.document_start[first] + _READ_TOKENS
@@ -109,6 +113,10 @@ class TokenStream:
     def n_documents_in(self, split: Split) -> int:
         """Documents of a split."""
         return int((self.split_index == SPLITS.index(split)).sum())
+
+    def n_tokens_in(self, split: Split) -> int:
+        """Tokens of a split."""
+        return int(np.diff(self.document_start)[self.split_index == SPLITS.index(split)].sum())
 
     def is_special(self, ids: Int[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
         """Which ids are special tokens."""

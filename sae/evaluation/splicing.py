@@ -21,6 +21,7 @@ from sae.evaluation.firing import FiringDocuments
 from sae.evaluation.sums import Column, ContenderSums, TextSums
 from sae.lm.hooks import editing, reading
 from sae.lm.load import LoadedModel
+from sae.lm.packing import Packed
 
 _CHUNK_CELLS = 2**22
 """Largest number of probabilities whose KL terms are held at once."""
@@ -29,19 +30,21 @@ _CHUNK_CELLS = 2**22
 class Window(NamedTuple):
     """A batch of packed windows, and what of it counts."""
 
-    input_ids: Int[Tensor, "batch position"]
-    positions: Int[Tensor, "batch position"]
-    """Position in the document, from 0."""
-    documents: Int[Tensor, "batch position"]
-    """Bounds of the context: tokens of different documents never see one another; −1 on padding."""
+    packed: Packed
+    """The tokens and the documents that they belong to."""
     units: Int[Tensor, "batch position"]
     """Number of the resampled document, from 0; −1 on padding."""
     harvested: Bool[Tensor, "batch position"]
     """Where activations are replaced."""
 
+    def to(self, device: torch.device) -> "Window":
+        """The same batch elsewhere."""
+        return Window(self.packed.to(device), self.units.to(device), self.harvested.to(device))
+
     def targets(self) -> Bool[Tensor, "batch position"]:
         """Positions whose next token is predicted: it belongs to the same document."""
-        follows = (self.documents[:, 1:] == self.documents[:, :-1]) & (self.documents[:, 1:] >= 0)
+        documents = self.packed.documents
+        follows = (documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] >= 0)
         return torch.nn.functional.pad(follows, (0, 1))
 
 
@@ -104,7 +107,7 @@ class SplicedLoss:
     @torch.no_grad()
     def update(self, window: Window) -> None:
         """Adds one batch."""
-        window = Window(*(t.to(self._model.device) for t in window))
+        window = window.to(self._model.device)
         if not bool(window.targets().any()):
             return
         with reading(self._model, [self._site], stop=False) as captured:
@@ -117,13 +120,11 @@ class SplicedLoss:
             self._add_contender(columns, window, x, rows, truth)
 
     def _logits(self, window: Window) -> Float[Tensor, "batch position vocab"]:
-        # Neither mask nor cache: position ids that restart bound the documents (see sae.lm.tokens).
-        inputs = {"input_ids": window.input_ids, "position_ids": window.positions, "use_cache": False}
-        return self._model(**inputs).logits
+        return self._model(**window.packed.inputs(self._model.device)).logits
 
     def _truth(self, window: Window, logits: Float[Tensor, "batch position vocab"]) -> _Truth:
         targets = window.targets()
-        next_ids = window.input_ids.roll(-1, dims=1)[targets]
+        next_ids = window.packed.input_ids.roll(-1, dims=1)[targets]
         truth = _Truth(_log_softmax(logits[targets]), next_ids, window.units[targets])
         self._n_targets.add(truth.units, torch.ones(len(next_ids)))
         self._ce.add(truth.units, truth.ce(truth.log_p))

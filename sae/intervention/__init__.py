@@ -1,38 +1,106 @@
 """Interventions: directions, what can be done to activations, and where.
 
-Each operation gives a function f(x, context) that `sae.lm.editing` runs at a site.
+Each operation is a value that is called as f(x, context) by `sae.lm.editing`; an `Intervention` is several of them at
+their sites. All of them are printed in words, saved and loaded.
 """
 
-from sae.intervention.direction import Direction, Units, load_direction
+from sae.intervention.direction import Direction, Units, load_direction, measured
+from sae.intervention.directional import directional_ablation, orthogonalised
+from sae.intervention.intervention import Intervention, applying, load_intervention
+from sae.intervention.latents import LatentValue, ScaleLatents, SetLatents, Splice, latent_values
 from sae.intervention.operations import (
-    LatentValue,
+    InOrder,
+    Operation,
+    ablate,
     add,
+    affine,
+    in_order,
     interchange,
-    latent_values,
-    orthonormal,
+    multiply,
     project_out,
     replace,
+    scale_latents,
     set_latents,
     splice,
 )
-from sae.intervention.positions import Positions, at, everywhere, except_tokens, selected
+from sae.intervention.positions import (
+    AllOf,
+    AtIndices,
+    AtMask,
+    Everywhere,
+    ExceptTokens,
+    InSpans,
+    OnGenerated,
+    OnPrompt,
+    OnTokens,
+    Positions,
+    all_of,
+    at,
+    everywhere,
+    except_tokens,
+    indices,
+    on_generated,
+    on_prompt,
+    only_tokens,
+    selected,
+    spans,
+)
+from sae.intervention.subspace import Interchange, Multiply, ProjectOut, orthonormal
+from sae.intervention.whole import Add, Affine, Replace
 
 __all__ = [
+    "Add",
+    "Affine",
+    "AllOf",
+    "AtIndices",
+    "AtMask",
     "Direction",
+    "Everywhere",
+    "ExceptTokens",
+    "InOrder",
+    "InSpans",
+    "Interchange",
+    "Intervention",
     "LatentValue",
+    "Multiply",
+    "OnGenerated",
+    "OnPrompt",
+    "OnTokens",
+    "Operation",
     "Positions",
+    "ProjectOut",
+    "Replace",
+    "ScaleLatents",
+    "SetLatents",
+    "Splice",
     "Units",
+    "ablate",
     "add",
+    "affine",
+    "all_of",
+    "applying",
     "at",
+    "directional_ablation",
     "everywhere",
     "except_tokens",
+    "in_order",
+    "indices",
     "interchange",
     "latent_values",
     "load_direction",
+    "load_intervention",
+    "measured",
+    "multiply",
+    "on_generated",
+    "on_prompt",
+    "only_tokens",
+    "orthogonalised",
     "orthonormal",
     "project_out",
     "replace",
+    "scale_latents",
     "selected",
     "set_latents",
+    "spans",
     "splice",
 ]

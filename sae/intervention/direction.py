@@ -38,8 +38,10 @@ class Direction:
         parse_site(self.site)
         if self.units not in get_args(Units):
             raise InputError(f"no units {self.units!r} for a direction; there are {', '.join(get_args(Units))}")
-        if not (torch.isfinite(self.vector).all() and self.vector.norm() > 0 and 0 < self.length < float("inf")):
+        if not (torch.isfinite(self.vector).all() and self.vector.norm() > 0):
             raise InputError(f"the direction of {self.origin} is zero or not finite")
+        if not 0 < self.length < float("inf"):
+            raise InputError(f"one unit of {self.origin} cannot be {self.length} long; it must be positive and finite")
 
     @property
     def unit(self) -> Float[Tensor, "d"]:
@@ -62,6 +64,29 @@ class Direction:
         save_file({"vector": self.vector.detach().cpu().contiguous().clone()}, folder / _WEIGHTS)
         record = {"site": self.site, "units": self.units, "origin": self.origin, "length": self.length}
         (folder / _RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def measured(
+    vector: Float[Tensor, "d"], site: str, units: Units, origin: str, activations: Float[Tensor, "token width"]
+) -> Direction:
+    """A direction whose unit of strength is measured on activations of its site.
+
+    Args:
+        vector: any length but zero.
+        site: where it belongs.
+        units: "std", the standard deviation of the activations' projections on it; "norm", the activations' mean norm;
+            "model", 1.
+        origin: in words, where it comes from.
+        activations: a sample of the site, in the model's units.
+
+    Raises:
+        InputError: unknown units, another width, or activations that do not vary along it.
+    """
+    if activations.shape[-1] != len(vector):
+        raise InputError(f"a direction of width {len(vector)} and activations of width {activations.shape[-1]}")
+    x, unit = activations.double(), (vector / vector.norm()).double()
+    lengths = {"model": 1.0, "std": float((x @ unit).std(correction=0)), "norm": float(x.norm(dim=1).mean())}
+    return Direction(vector, site, units, origin, lengths.get(units, 1.0))
 
 
 def load_direction(folder: Path | str) -> Direction:

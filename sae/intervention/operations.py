@@ -1,20 +1,13 @@
-"""What can be done to activations: each operation gives a function f(x, context) for `sae.lm.editing`.
+"""What can be done to activations: frozen values that are called as f(x, context) by `sae.lm.editing`.
 
-With D a dictionary, z = D.encode(x), V an orthonormal basis (rows) of a few directions:
-
-    add           x + v
-    set_latents   x + D.decode(z') − D.decode(z) = x + Σ_i (z'_i − z_i) W_dec[i]     the delta clamp
-    splice        D.decode(z)
-    replace       a given value
-    interchange   x + (s − x) VᵀV             x takes the source's coordinates in the subspace
-    project_out   x − x VᵀV (or, with a mean m: x + (m − x) VᵀV)
-
-In the delta clamp the reconstruction error x − D.decode(z) cancels, so setting latents to what they are changes
-nothing, and since decode is affine only the rows that change are read.
+The members are in `whole`, `subspace` and `latents`, one after the other is `InOrder`; the functions here make them.
+Each acts at its positions, keeps the bits of all others, says in words what it does (`str`), and is saved and loaded
+as part of an `Intervention`. With settings that say "as it is" (strength 0, factor 1, a latent's own value, the
+activation's own coordinates) an operation changes nothing.
 """
 
-from collections.abc import Callable, Mapping
-from typing import assert_never
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -23,146 +16,162 @@ from torch import Tensor
 from sae.core.errors import InputError
 from sae.dictionary import Dictionary
 from sae.intervention.direction import Direction
-from sae.intervention.positions import Positions, everywhere, selected
-from sae.kernels import Code, DenseCode, FixedCode
-from sae.lm.hooks import Context, Edit
+from sae.intervention.latents import ITSELF, LatentValue, ScaleLatents, SetLatents, Splice
+from sae.intervention.positions import Everywhere, Positions
+from sae.intervention.subspace import Interchange, Multiply, ProjectOut
+from sae.intervention.whole import Add, Affine, Replace
+from sae.lm.hooks import Context
 
-LatentValue = int | float | Tensor | Callable[[Tensor], Tensor]
-"""What a latent is set to: a number, one for each [batch, position], or a function of what it was."""
+EVERYWHERE = Everywhere()
+
+
+@dataclass(frozen=True, eq=False)
+class InOrder:
+    """Several operations at one site: each acts on what the one before it gave."""
+
+    operations: tuple["Operation", ...]
+
+    def __post_init__(self) -> None:
+        if not self.operations:
+            raise InputError("no operation is named; name at least one")
+
+    def __call__(self, x: Tensor, context: Context) -> Tensor:
+        for operation in self.operations:
+            x = operation(x, context)
+        return x
+
+    def __str__(self) -> str:
+        return "; then ".join(str(operation) for operation in self.operations)
+
+
+Operation = Add | Replace | Affine | Interchange | ProjectOut | Multiply | SetLatents | ScaleLatents | Splice | InOrder
+"""Everything that can be done, closed."""
 
 
 def add(
-    direction: Direction | Float[Tensor, "*batch d"], strength: float = 1.0, positions: Positions | None = None
-) -> Edit:
+    direction: Direction | Float[Tensor, "*batch d"], strength: float = 1.0, positions: Positions = EVERYWHERE
+) -> Add:
     """Adds strength times a direction (in its units) or a vector (in the model's).
 
     Args:
-        direction: a `Direction`, a vector [d], or one for each text and position, [batch, position, d].
+        direction: a `Direction`, a vector [d], one for each text [batch, d], or one for each position of each text,
+            [batch, position, d] (`lookup`: position p is the text's token p, wherever padding has put it).
         strength: may be negative.
-        positions: where; everywhere by default.
-    """
-    step = direction.step(strength) if isinstance(direction, Direction) else direction * strength
-    return _edit(lambda x, context: x + _fitting(step, x), positions)
-
-
-def set_latents(dictionary: Dictionary, values: Mapping[int, LatentValue], positions: Positions | None = None) -> Edit:
-    """Sets latents by the delta clamp: what the dictionary does not explain of x stays.
-
-    Args:
-        dictionary: an autoencoder of this site.
-        values: for each latent its new value; 0 removes it, `lambda old: 2 * old` doubles it.
-        positions: where; everywhere by default.
+        positions: where.
 
     Raises:
-        InputError: no latent is named, or one that the dictionary has not; a dictionary that writes another width
-            than it reads.
+        InputError: a value that is not finite; when it acts, another width than the site's.
     """
-    _check_autoencoder(dictionary)
-    wrong = [latent for latent in values if not 0 <= latent < dictionary.d_sae]
-    if wrong or not values:
-        named = f"no latent {wrong[0]}" if wrong else "no latent is named"
-        raise InputError(f"{named}; the dictionary has latents 0 to {dictionary.d_sae - 1}")
-    latents = torch.tensor(list(values))
-
-    def clamp(x: Tensor, context: Context) -> Tensor:
-        old = latent_values(dictionary.encode(x.to(dictionary.W_dec.dtype)), latents)
-        new = torch.stack([_value(value, old[..., i]) for i, value in enumerate(values.values())], dim=-1)
-        return x + ((new - old) @ dictionary.W_dec[latents.to(x.device)]).to(x.dtype)
-
-    return _edit(clamp, positions)
+    return Add(direction, strength, positions)
 
 
-def splice(dictionary: Dictionary, positions: Positions | None = None) -> Edit:
-    """Puts the dictionary's reconstruction in the activation's place.
+def replace(value: Float[Tensor, "*batch d"], positions: Positions = EVERYWHERE) -> Replace:
+    """Puts a value in the activation's place: [d], [batch, d], or [batch, position, d] (patching)."""
+    return Replace(value, positions)
+
+
+def ablate(mean: Float[Tensor, "d"] | None = None, positions: Positions = EVERYWHERE) -> Replace:
+    """Takes the whole activation away: it becomes zero, or the mean that is given."""
+    return Replace(torch.tensor(0.0) if mean is None else mean, positions)
+
+
+def affine(matrix: Float[Tensor, "d_out d_in"], bias: Float[Tensor, "d"], positions: Positions = EVERYWHERE) -> Affine:
+    """x Aᵀ + b.
 
     Raises:
-        InputError: the dictionary writes another width than it reads.
+        InputError: a matrix and a bias that do not fit each other.
     """
-    _check_autoencoder(dictionary)
-    return _edit(lambda x, context: dictionary(x.to(dictionary.W_dec.dtype)).to(x.dtype), positions)
-
-
-def replace(value: Float[Tensor, "*batch d"], positions: Positions | None = None) -> Edit:
-    """Puts a value in the activation's place: [d] (a mean, zero) or [batch, position, d] (patching)."""
-    return _edit(lambda x, context: _fitting(value, x).expand_as(x), positions)
+    return Affine(matrix, bias, positions)
 
 
 def interchange(
-    directions: Float[Tensor, "k d"], source: Float[Tensor, "*batch d"], positions: Positions | None = None
-) -> Edit:
+    directions: Float[Tensor, "k d"], source: Float[Tensor, "*batch width"], positions: Positions = EVERYWHERE
+) -> Interchange:
     """Gives x the source's coordinates in the span of the directions; the rest of x stays.
 
     Args:
         directions: any basis of the subspace.
-        source: [d] or [batch, position, d].
-        positions: where; everywhere by default.
+        source: [d], [batch, d] or [batch, position, d].
+        positions: where.
 
     Raises:
-        InputError: directions that do not span as many dimensions as they are.
+        InputError: directions that do not span as many dimensions as they are, or a source of another width.
     """
-    basis = orthonormal(directions)
-
-    def swap(x: Tensor, context: Context) -> Tensor:
-        rows = _fitting(basis, x)
-        return x + (_fitting(source, x) - x) @ rows.T @ rows
-
-    return _edit(swap, positions)
+    return Interchange(directions, source, positions)
 
 
 def project_out(
-    directions: Float[Tensor, "k d"], mean: Float[Tensor, "d"] | None = None, positions: Positions | None = None
-) -> Edit:
+    directions: Float[Tensor, "k d"], mean: Float[Tensor, "width"] | None = None, positions: Positions = EVERYWHERE
+) -> ProjectOut:
     """Takes the span of the directions out of x: sets it to zero, or to what `mean` has there.
 
-    At one site this removes what the site holds; blocks after it may write the directions again.
-    """
-    source = torch.zeros(directions.shape[1]) if mean is None else mean
-    return interchange(directions, source, positions)
-
-
-def orthonormal(directions: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-    """Orthonormal rows that span the same.
+    This is an edit of one site. Blocks after it may write the directions again, and blocks write them inside, between
+    their attention and their MLP: project_out at every block's output is *not* the removal of a direction from the
+    model, nor equal to orthogonalised weights. `directional_ablation` gives the edits that are.
 
     Raises:
-        InputError: the rows are linearly dependent.
+        InputError: directions that do not span as many dimensions as they are, or a mean of another width.
     """
-    u, scales, rows = torch.linalg.svd(directions.float(), full_matrices=False)
-    if len(directions) > directions.shape[1] or scales[-1] <= 1e-6 * scales[0]:
-        raise InputError(f"the {len(directions)} directions are zero or linearly dependent")
-    return (u @ rows).to(directions.dtype)
+    return ProjectOut(directions, torch.zeros(directions.shape[-1]) if mean is None else mean, positions)
 
 
-def latent_values(code: Code, latents: Tensor) -> Tensor:
-    """Activations of a few latents, [..., n], without anything of the dictionary's width for a sparse code."""
-    latents = latents.to(code.values.device)
-    match code:
-        case DenseCode():
-            return code.values[..., latents]
-        case FixedCode():
-            held = code.indices[..., None, :] == latents[:, None]
-            return (held * code.values[..., None, :]).sum(-1)
-        case _:
-            assert_never(code)
+def multiply(
+    directions: Float[Tensor, "k d"],
+    factor: float,
+    centre: Float[Tensor, "width"] | None = None,
+    positions: Positions = EVERYWHERE,
+) -> Multiply:
+    """Multiplies the coordinates in the span of the directions by a factor, about zero or a centre; the rest stays.
+
+    A factor of 0 projects the directions out of this one site (see `project_out` for what that is not).
+    """
+    return Multiply(directions, factor, torch.zeros(directions.shape[-1]) if centre is None else centre, positions)
 
 
-def _check_autoencoder(dictionary: Dictionary) -> None:
-    if dictionary.d_in != dictionary.d_out:
-        raise InputError(f"a dictionary from width {dictionary.d_in} to {dictionary.d_out} cannot edit its own site")
+def set_latents(
+    dictionary: Dictionary,
+    values: Mapping[int, LatentValue],
+    positions: Positions = EVERYWHERE,
+    source: str = ITSELF,
+) -> SetLatents:
+    """Sets latents by the delta clamp: what the dictionary does not explain of x stays.
+
+    Args:
+        dictionary: an autoencoder of this site, or a transcoder into it.
+        values: for each latent its new value; 0 ablates it, a number that is its mean ablates it to the mean,
+            `lambda old: old + 1` cannot be saved.
+        positions: where.
+        source: the captured site that a transcoder reads; an autoencoder reads the site that it edits.
+
+    Raises:
+        InputError: no latent is named, or one that the dictionary has not; a value that is not finite; a dictionary
+            that writes another width than it reads, without a source.
+    """
+    return SetLatents(dictionary, tuple(values), tuple(values.values()), positions, source)
 
 
-def _edit(change: Edit, positions: Positions | None) -> Edit:
-    rule = positions or everywhere()
-    return lambda x, context: selected(rule, context, x, change(x, context))
+def scale_latents(
+    dictionary: Dictionary, factors: Mapping[int, float], positions: Positions = EVERYWHERE, source: str = ITSELF
+) -> ScaleLatents:
+    """Multiplies latents by factors, by the delta clamp; arguments and errors as `set_latents`."""
+    return ScaleLatents(dictionary, tuple(factors), tuple(factors.values()), positions, source)
 
 
-def _value(value: LatentValue, old: Tensor) -> Tensor:
-    if isinstance(value, Tensor):
-        return value.to(old).expand_as(old)
-    return value(old) if callable(value) else torch.full_like(old, value)
+def splice(dictionary: Dictionary, positions: Positions = EVERYWHERE, source: str = ITSELF) -> Splice:
+    """Puts what the dictionary makes of its source in the activation's place.
+
+    Args:
+        dictionary: an autoencoder of this site, or a transcoder into it.
+        positions: where.
+        source: the captured site that a transcoder reads; an autoencoder reads the site that it edits.
+
+    Raises:
+        InputError: the dictionary writes another width than it reads, and no source is named; when it acts, a source
+            that `editing` was not asked to capture.
+    """
+    return Splice(dictionary, positions, source)
 
 
-def _fitting(value: Tensor, x: Tensor) -> Tensor:
-    """The value on x's device and in its dtype, once its width is checked."""
-    if value.shape[-1] != x.shape[-1]:
-        raise InputError(f"a direction or value of width {value.shape[-1]} at a site of width {x.shape[-1]}")
-    return value.to(x)
+def in_order(*operations: Operation) -> InOrder:
+    """One operation that is several, one after the other."""
+    return InOrder(operations)

@@ -1,72 +1,162 @@
-"""Where each Hugging Face architecture keeps the parts of its residual stream.
+"""The table of architectures: by Hugging Face's `model_type`, where each keeps its places (`sae.lm.family`)."""
 
-A row of the table gives module paths (`{l}` is the block's number) and the quirks that change a sum: parallel blocks
-(attention and MLP read the same residual, so there is no place between them), norms after attention and MLP (what is
-added to the residual is the norm's output), and norms that multiply by one plus their weight.
-"""
-
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from sae.core.errors import InputError
-
-
-@dataclass(frozen=True)
-class Family:
-    """Module paths of one architecture; those of a block are relative to it."""
-
-    embed: str
-    """Its output is the first residual, scales and position embeddings included."""
-    blocks: str
-    attn_norm: str
-    attn_out: str
-    """Its output is what attention adds to the residual."""
-    mlp_norm: str
-    mlp_out: str
-    """Its output is what the MLP adds to the residual."""
-    final_norm: str
-    head: str = "lm_head"
-    norm_offset: float = 0.0
-    """Norms multiply by this plus their weight."""
-    parallel: bool = False
-    """Attention and MLP read the same residual."""
-
+from sae.core.errors import InputError, nearest
+from sae.lm.family import Family, in_block
 
 LLAMA = Family(
-    embed="model.embed_tokens",
     blocks="model.layers",
-    attn_norm="input_layernorm",
+    embed="model.embed_tokens",
+    attn_in="input_layernorm",
+    attn_q="self_attn.q_proj",
+    attn_k="self_attn.k_proj",
+    attn_v="self_attn.v_proj",
+    attn_pattern="kernel self_attn",
+    attn_z="into self_attn.o_proj",
+    attn_heads="self_attn.o_proj",
     attn_out="self_attn",
-    mlp_norm="post_attention_layernorm",
+    resid_mid="into post_attention_layernorm",
+    mlp_in="post_attention_layernorm",
+    mlp_hidden="into mlp.down_proj",
     mlp_out="mlp",
+    final="into model.norm",
     final_norm="model.norm",
 )
-GEMMA = replace(LLAMA, norm_offset=1.0)
-GEMMA2 = replace(
-    GEMMA,
-    attn_out="post_attention_layernorm",
-    mlp_norm="pre_feedforward_layernorm",
-    mlp_out="post_feedforward_layernorm",
+_FUSED = {"attn_q": "self_attn.qkv_proj", "attn_k": "self_attn.qkv_proj", "attn_v": "self_attn.qkv_proj"}
+PHI3 = LLAMA.model_copy(update={**_FUSED, "fused": "stacked"})
+MIXTRAL = LLAMA.model_copy(update={"mlp_hidden": ""})
+_POST_NORMS = {"attn_out": "post_attention_layernorm", "mlp_out": "post_feedforward_layernorm"}
+OLMO2 = LLAMA.model_copy(
+    update={**_POST_NORMS, "attn_in": "into self_attn", "resid_mid": "into mlp", "mlp_in": "into mlp"}
+)
+GEMMA = LLAMA.model_copy(update={"norm_offset": 1.0})
+GEMMA2 = GEMMA.model_copy(
+    update={**_POST_NORMS, "resid_mid": "into pre_feedforward_layernorm", "mlp_in": "pre_feedforward_layernorm"}
 )
 GPT2 = Family(
-    embed="transformer.drop",
     blocks="transformer.h",
-    attn_norm="ln_1",
+    embed="transformer.drop",
+    attn_in="ln_1",
+    attn_q="attn.c_attn",
+    attn_k="attn.c_attn",
+    attn_v="attn.c_attn",
+    fused="stacked",
+    attn_pattern="kernel attn",
+    attn_z="into attn.c_proj",
+    attn_heads="attn.c_proj",
     attn_out="attn",
-    mlp_norm="ln_2",
+    resid_mid="into ln_2",
+    mlp_in="ln_2",
+    mlp_hidden="into mlp.c_proj",
     mlp_out="mlp",
+    final="into transformer.ln_f",
     final_norm="transformer.ln_f",
 )
 GPT_NEOX = Family(
-    embed="gpt_neox.emb_dropout",
     blocks="gpt_neox.layers",
-    attn_norm="input_layernorm",
+    embed="gpt_neox.emb_dropout",
+    attn_in="input_layernorm",
+    attn_q="attention.query_key_value",
+    attn_k="attention.query_key_value",
+    attn_v="attention.query_key_value",
+    fused="interleaved",
+    attn_pattern="kernel attention",
+    attn_z="into attention.dense",
+    attn_heads="attention.dense",
     attn_out="post_attention_dropout",
-    mlp_norm="post_attention_layernorm",
+    resid_mid="into post_attention_layernorm",
+    mlp_in="post_attention_layernorm",
+    mlp_hidden="into mlp.dense_4h_to_h",
     mlp_out="post_mlp_dropout",
+    final="into gpt_neox.final_layer_norm",
     final_norm="gpt_neox.final_layer_norm",
+)
+BLOOM = Family(
+    blocks="transformer.h",
+    embed="transformer.word_embeddings_layernorm",
+    attn_in="input_layernorm",
+    attn_q="self_attention.query_key_value",
+    attn_k="self_attention.query_key_value",
+    attn_v="self_attention.query_key_value",
+    fused="interleaved",
+    attn_pattern="self_attention.attention_dropout",
+    attn_z="into self_attention.dense",
+    attn_heads="self_attention.dense",
+    attn_out="self_attention.dense",
+    resid_mid="self_attention",
+    mlp_in="post_attention_layernorm",
+    mlp_hidden="into mlp.dense_4h_to_h",
+    mlp_out="mlp.dense_4h_to_h",
+    final="into transformer.ln_f",
+    final_norm="transformer.ln_f",
+    isolates=False,
+)
+OPT = Family(
+    blocks="model.decoder.layers",
+    embed="into model.decoder.layers.0",
+    attn_in="self_attn_layer_norm",
+    attn_q="self_attn.q_proj",
+    attn_k="self_attn.k_proj",
+    attn_v="self_attn.v_proj",
+    attn_pattern="kernel self_attn",
+    attn_z="into self_attn.out_proj",
+    attn_heads="self_attn.out_proj",
+    attn_out="self_attn",
+    resid_mid="into final_layer_norm",
+    mlp_in="final_layer_norm",
+    mlp_hidden="into fc2",
+    mlp_out="fc2",
+    final="into model.decoder.final_layer_norm",
+    final_norm="model.decoder.final_layer_norm",
+    flat=True,
+    isolates=False,
+)
+BERT = Family(
+    blocks="bert.encoder.layer",
+    embed="bert.embeddings",
+    attn_in="into attention.self",
+    attn_q="attention.self.query",
+    attn_k="attention.self.key",
+    attn_v="attention.self.value",
+    attn_pattern="kernel attention.self",
+    attn_z="into attention.output.dense",
+    attn_heads="attention.output.dense",
+    attn_out="attention.output.dense",
+    resid_mid="attention.output",
+    mlp_in="into intermediate",
+    mlp_hidden="into output.dense",
+    mlp_out="output.dense",
+    final="into cls",
+    head="cls.predictions.decoder",
+    causal=False,
+    isolates=False,
+)
+MODERNBERT = Family(
+    blocks="model.layers",
+    embed="model.embeddings",
+    attn_in="attn_norm",
+    attn_q="attn.Wqkv",
+    attn_k="attn.Wqkv",
+    attn_v="attn.Wqkv",
+    fused="stacked",
+    attn_pattern="kernel attn",
+    attn_z="into attn.Wo",
+    attn_heads="attn.Wo",
+    attn_out="attn",
+    resid_mid="into mlp_norm",
+    mlp_in="mlp_norm",
+    mlp_hidden="into mlp.Wo",
+    mlp_out="mlp",
+    final="into model.final_norm",
+    final_norm="model.final_norm",
+    head="decoder",
+    causal=False,
+    isolates=False,
 )
 
 FAMILIES: dict[str, Family] = {
@@ -76,10 +166,20 @@ FAMILIES: dict[str, Family] = {
     "qwen3": LLAMA,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
+    "gemma3_text": GEMMA2,
+    "phi3": PHI3,
+    "olmo2": OLMO2,
+    "mixtral": MIXTRAL,
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
+    "opt": OPT,
+    "bloom": BLOOM,
+    "bert": BERT,
+    "modernbert": MODERNBERT,
 }
 """By `model_type` of the Hugging Face configuration."""
+
+_rows: WeakKeyDictionary[nn.Module, Family] = WeakKeyDictionary()
 
 
 def model_type_of(model: nn.Module) -> str:
@@ -89,21 +189,36 @@ def model_type_of(model: nn.Module) -> str:
 
 
 def family_of(model: nn.Module) -> Family:
-    """The row of the table for a Hugging Face causal language model.
+    """The places of a Hugging Face language model: those given to `set_family`, else the table's.
 
     Raises:
-        InputError: the architecture is not in the table; names those that are.
+        InputError: the architecture is not in the table (names those that are); the model lacks a module that its
+            family names, as a model without its head does; an option of the architecture that moves a place.
     """
-    name = model_type_of(model)
-    if name not in FAMILIES:
+    if model not in _rows:
+        name = model_type_of(model)
+        if name not in FAMILIES:
+            raise InputError(
+                f"no family for architecture {name or type(model).__name__!r}; there are {', '.join(FAMILIES)}; "
+                "for another one give a Family with its module paths"
+            )
+        set_family(model, _variant(name, FAMILIES[name], model.config))
+    return _rows[model]
+
+
+def set_family(model: nn.Module, family: Family) -> None:
+    """Says where a model keeps its places, in place of the table.
+
+    Raises:
+        InputError: a module path that the model lacks.
+    """
+    for name, path in _absent(model, family):
+        there = [known for known, _ in model.named_modules() if known]
         raise InputError(
-            f"no family for architecture {name or type(model).__name__!r}; there are {', '.join(FAMILIES)}"
+            f"family: {name} is {path!r}, which this {type(model).__name__} has not{nearest(path, there)}"
+            f"; its modules are {', '.join(there[:8])} …"
         )
-    family = FAMILIES[name]
-    if name == "gpt_neox":
-        config: Any = model.config
-        return replace(family, parallel=bool(config.use_parallel_residual))
-    return family
+    _rows[model] = family
 
 
 def n_blocks(model: nn.Module) -> int:
@@ -111,3 +226,27 @@ def n_blocks(model: nn.Module) -> int:
     blocks = model.get_submodule(family_of(model).blocks)
     assert isinstance(blocks, nn.ModuleList)
     return len(blocks)
+
+
+def _variant(name: str, family: Family, config: Any) -> Family:
+    """The table's row as a configuration's options change it."""
+    match name:
+        case "gpt_neox" if config.use_parallel_residual:
+            return family.model_copy(update={"resid_mid": ""})
+        case "opt" if not config.do_layer_norm_before:
+            after = {"attn_in": "into self_attn", "resid_mid": "self_attn_layer_norm", "mlp_in": "into fc1"}
+            last = f"{family.blocks}.{config.num_hidden_layers - 1}"
+            return family.model_copy(update={**after, "final": last, "final_norm": ""})
+        case "bloom" if config.apply_residual_connection_post_layernorm:
+            raise InputError("bloom with apply_residual_connection_post_layernorm has no residual stream that adds up")
+        case _:
+            return family
+
+
+def _absent(model: nn.Module, family: Family) -> Iterator[tuple[str, str]]:
+    """Fields whose module is not there, in the order of the fields."""
+    there = dict(model.named_modules())
+    for name, path in family.modules.items():
+        whole = f"{family.blocks}.0.{path}" if in_block(name) else path
+        if whole not in there:
+            yield name, whole

@@ -1,4 +1,4 @@
-"""Reading and editing a model's activations: the only file that registers hooks.
+"""Reading and editing a model's activations; with `sae.lm.attach`, the only file that registers hooks.
 
     with reading(model, ["blocks.2.resid_post"]) as captured:
         model(input_ids=ids)
@@ -14,42 +14,29 @@ site of one context act in the order of their list. All hooks are gone when thei
 Stopping. A reading ends the forward pass as soon as it has its sites; the rest of the `with` body is then skipped, so
 the call belongs on its last line. Nested readings stop only when all of them have theirs.
 
-The residual between attention and MLP exists in no module's output, so editing `resid_mid` is an edit of the second
-norm's input whose difference is also added to the block's output.
+Threads. A context belongs to the thread that opened it: passes of other threads, also through the same model, are
+neither read nor edited by it. (Gradient checkpointing on a GPU recomputes in a thread of its own, where no edit acts.)
+
+Shapes and meanings of the sites stand in `sae.lm.site`; reading or editing `attn_pattern` switches to the model's eager
+attention kernel inside the `with` block.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
-from sae.lm.families import family_of
+from sae.lm.attach import attach, attach_edit
+from sae.lm.context import Context, context_of, named
+from sae.lm.edits import Edit, apply
 from sae.lm.load import Model, module_of
-from sae.lm.site import Site, check_site, place_of
-
-
-@dataclass(frozen=True)
-class Context:
-    """What an edit knows about the forward pass that it stands in."""
-
-    tokens: Int[Tensor, "batch position"] | None
-    """Token ids; None where the model was given embeddings."""
-    positions: Int[Tensor, "..."]
-    """Absolute positions, [batch, position]."""
-    mask: Bool[Tensor, "batch position"] | None
-    """False on padding; None where the model was given no mask or a four-dimensional one."""
-    captured: dict[str, Tensor] = field(default_factory=dict)
-    """Earlier sites of this pass that `editing` was asked to capture."""
-
-
-Edit = Callable[[Tensor, Context], Tensor]
-"""f(x: [batch, position, d], context) -> the same shape and dtype; x itself must not be changed in place."""
+from sae.lm.passes import OpenReading, Stop, open_reading, prompt_lengths
+from sae.lm.site import Site, check_site
 
 
 class Captured(dict[str, Tensor]):
@@ -57,26 +44,6 @@ class Captured(dict[str, Tensor]):
 
     def __missing__(self, site: str) -> Tensor:
         raise InputError(f"{site!r} was not captured; call the model inside the `with` block, on the sites asked for")
-
-
-class _Stop(BaseException):
-    """Ends a forward pass. Not an Exception, lest code on the way catch it."""
-
-
-@dataclass(eq=False)
-class _Reading:
-    """One open `reading`: what it wants of a pass and what it has seen of it."""
-
-    wanted: frozenset[str]
-    stop: bool
-    seen: set[str] = field(default_factory=set)
-
-    @property
-    def done(self) -> bool:
-        return self.stop and self.seen >= self.wanted
-
-
-_open: WeakKeyDictionary[nn.Module, list[_Reading]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -95,64 +62,66 @@ def reading(model: Model, sites: Sequence[str], stop: bool = True, gradients: bo
     module = module_of(model)
     checked = [check_site(module, site) for site in sites]
     captured = Captured()
-    mine = _Reading(frozenset(sites), stop)
+    mine = OpenReading(frozenset(sites), stop)
     with ExitStack() as stack:
-        readings = _open.setdefault(module, [])
-        readings.append(mine)
-        stack.callback(readings.remove, mine)
+        readings = stack.enter_context(open_reading(module, mine))
         if not gradients:
             stack.enter_context(torch.no_grad())
-        _on_call(stack, module, lambda args, inputs: mine.seen.clear())
+        _on_call(stack, module, lambda inputs: mine.seen.clear())
 
         def capture(site: Site) -> Callable[[Tensor], None]:
             def act(x: Tensor) -> None:
                 captured[str(site)] = x if gradients else x.detach()
                 mine.seen.add(str(site))
                 if all(one.done for one in readings):
-                    raise _Stop
+                    raise Stop
 
             return act
 
         for site in checked:
-            _attach(stack, module, site, capture(site))
-        with suppress(_Stop):
+            attach(stack, module, site, capture(site))
+        with suppress(Stop):
             yield captured
 
 
 @contextmanager
-def editing(model: Model, edits: Mapping[str, Edit | Sequence[Edit]], capture: Sequence[str] = ()) -> Iterator[None]:
+def editing(
+    model: Model, edits: Mapping[str, Edit | Sequence[Edit]], capture: Sequence[str] = (), finite: bool = True
+) -> Iterator[None]:
     """Replaces activations of the forward passes inside the `with` block.
 
     Args:
         model: a `LoadedModel` or a Hugging Face causal language model.
         edits: for each site a function, or several that act one after the other.
         capture: sites whose values, before this context's own edits there, stand in `context.captured`.
+        finite: refuse an edit that gives NaN or an infinity; costs one sum over what it gives, and on a GPU a wait.
 
     Raises:
-        InputError: a site that the model has not; an edit that gives another shape, dtype or device, or that
-            changes its argument in place.
+        InputError: a site that the model has not; an edit that gives another shape, dtype or device, that changes its
+            argument in place, or that gives a value that is not finite (names the site and the position).
     """
     module = module_of(model)
-    state = _State()
+    state = _State(module, finite)
     checked = [(check_site(module, site), [edit] if callable(edit) else edit) for site, edit in edits.items()]
     with ExitStack() as stack:
         _on_call(stack, module, state.begin)
         for site in capture:
-            _attach(stack, module, check_site(module, site), state.capture(site))
+            attach(stack, module, check_site(module, site), state.capture(site))
         for site, functions in checked:
             for function in functions:
-                _attach_edit(stack, module, site, state.edit(str(site), function))
+                attach_edit(stack, module, site, state.edit(str(site), function))
         yield
 
 
 class _State:
     """The context of the pass under way, shared by the hooks of one `editing`."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: nn.Module, finite: bool) -> None:
+        self._module, self._finite = module, finite
         self.context: Context | None = None
 
-    def begin(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
-        self.context = _context(args, inputs)
+    def begin(self, inputs: dict[str, Any]) -> None:
+        self.context = context_of(inputs, prompt_lengths(self._module))
 
     def now(self) -> Context:
         if self.context is None:
@@ -166,101 +135,16 @@ class _State:
         return act
 
     def edit(self, site: str, function: Edit) -> Callable[[Tensor], Tensor]:
-        def act(x: Tensor) -> Tensor:
-            version = x._version
-            y = function(x, self.now())
-            if not isinstance(y, Tensor) or (y.shape, y.dtype, y.device) != (x.shape, x.dtype, x.device):
-                raise InputError(f"the edit at {site} gave {_describe(y)}; it must give {_describe(x)}")
-            if x._version != version:
-                raise InputError(f"the edit at {site} changed its argument in place; it must return a new tensor")
-            return y
-
-        return act
+        return lambda x: apply(function, x, replace(self.now(), site=site), self._finite)
 
 
-def _describe(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    return f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
-
-
-def _context(args: tuple[Any, ...], inputs: dict[str, Any]) -> Context:
-    tokens = args[0] if args else inputs.get("input_ids")
-    given = tokens if tokens is not None else inputs["inputs_embeds"]
-    n_batch, n_positions = given.shape[:2]
-    positions = inputs.get("position_ids")
-    if positions is None:
-        cache = inputs.get("past_key_values")
-        start = cache.get_seq_length() if cache is not None else 0
-        positions = torch.arange(start, start + n_positions, device=given.device)[None]
-    mask = inputs.get("attention_mask")
-    if mask is not None:
-        # With a cache the mask covers the past as well.
-        mask = mask[:, -n_positions:].bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
-    return Context(tokens, positions.expand(n_batch, -1), mask)
-
-
-def _on_call(stack: ExitStack, module: nn.Module, act: Callable[[tuple[Any, ...], dict[str, Any]], None]) -> None:
+def _on_call(stack: ExitStack, module: nn.Module, act: Callable[[dict[str, Any]], None]) -> None:
     """Runs `act` at the start of each pass of the whole model."""
+    mine = threading.get_ident()
 
-    def hook(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
-        act(args, inputs)
+    # Without `inputs` where another thread removes the hook while this one is about to call it.
+    def hook(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any] | None = None) -> None:
+        if threading.get_ident() == mine:
+            act(named(module, args, inputs or {}))
 
     stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
-
-
-def _attach(stack: ExitStack, module: nn.Module, site: Site, act: Callable[[Tensor], Tensor | None]) -> None:
-    """Runs `act` on the activation at a site; where it gives a tensor, that takes the activation's place."""
-    place = place_of(module, site)
-    part = module.get_submodule(place.path)
-    if place.side == "input":
-        handle = part.register_forward_pre_hook(_on_input(act), with_kwargs=True)
-    else:
-        handle = part.register_forward_hook(_on_output(act))
-    stack.callback(handle.remove)
-
-
-def _attach_edit(stack: ExitStack, module: nn.Module, site: Site, act: Callable[[Tensor], Tensor]) -> None:
-    if site.name != "resid_mid":
-        _attach(stack, module, site, act)
-        return
-    change: list[Tensor] = []
-
-    def into_norm(x: Tensor) -> Tensor:
-        y = act(x)
-        change[:] = [y - x]
-        return y
-
-    def into_residual(x: Tensor) -> Tensor:
-        return x + change.pop()
-
-    _attach(stack, module, site, into_norm)
-    block = module.get_submodule(f"{family_of(module).blocks}.{site.block}")
-    # First in line: readings of resid_post that were entered earlier must see the edit too.
-    stack.callback(block.register_forward_hook(_on_output(into_residual), prepend=True).remove)
-
-
-def _on_input(act: Callable[[Tensor], Tensor | None]) -> Callable[..., Any]:
-    def hook(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> Any:
-        if args:
-            y = act(args[0])
-            return None if y is None else ((y, *args[1:]), inputs)
-        y = act(inputs["hidden_states"])
-        return None if y is None else (args, {**inputs, "hidden_states": y})
-
-    return hook
-
-
-def _on_output(act: Callable[[Tensor], Tensor | None]) -> Callable[..., Any]:
-    """Modules give a tensor, a tuple that begins with it (attention), or a record with logits (the whole model)."""
-
-    def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if isinstance(output, Tensor):
-            return act(output)
-        if isinstance(output, tuple):
-            y = act(output[0])
-            return None if y is None else (y, *output[1:])
-        y = act(output.logits)
-        return None if y is None else replace(output, logits=y)
-
-    return hook

@@ -1,12 +1,10 @@
-"""A Hugging Face causal language model with its tokenizer, from a folder or the hub, and its fingerprint.
+"""A Hugging Face language model with its tokenizer, from a folder or the hub.
 
-The fingerprint of a folder is the SHA-256 over names and contents of its configuration, weights and tokenizer; of a
-hub model, the commit that its revision resolves to. Either follows from content and never from a path.
+Where the model lies and how its weights are held is passed through to Hugging Face (`ModelOptions`).
 """
 
-import hashlib
-import json
-import os
+import inspect
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,26 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from sae.core.errors import InputError
-from sae.lm.families import family_of, n_blocks
+from sae.core.errors import InputError, nearest
+from sae.lm.compiled import compile_blocks
+from sae.lm.families import FAMILIES, family_of, n_blocks, set_family
+from sae.lm.options import WHOLE, ModelOptions
+from sae.lm.source import Source, first_line, offline, resolve
 
+_N_POSITIONS_OF_ALIBI = 2048
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_FINGERPRINTED = (
-    "config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "pytorch_model*.bin",
-    "tokenizer*",
-    "vocab.*",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A causal language model in evaluation mode, without gradients of its weights, and its fast tokenizer.
+    """A language model in evaluation mode, without gradients of its weights, and its fast tokenizer.
 
     Calling it calls the model.
     """
@@ -71,12 +62,12 @@ class LoadedModel:
     @property
     def n_positions(self) -> int:
         """Longest sequence that the model was made for."""
-        return self.config.max_position_embeddings
+        return n_positions_of(self.model)
 
     @property
     def device(self) -> torch.device:
         """Where its inputs must be."""
-        return next(self.model.parameters()).device
+        return input_device(self.model)
 
 
 Model = LoadedModel | nn.Module
@@ -88,135 +79,106 @@ def module_of(model: Model) -> nn.Module:
     return model.model if isinstance(model, LoadedModel) else model
 
 
-def load_model(ref: str, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> LoadedModel:
-    """Loads a causal language model and its tokenizer, silently.
+def n_positions_of(module: nn.Module) -> int:
+    """Longest sequence that a model was made for; where nothing but its training says so (ALiBi), BLOOM's 2048."""
+    config: Any = module.config
+    return getattr(config, "max_position_embeddings", _N_POSITIONS_OF_ALIBI)
+
+
+def input_device(module: nn.Module) -> torch.device:
+    """Where a model's token ids must be."""
+    embedding: Any = module
+    embedding = embedding.get_input_embeddings()
+    if embedding.weight.device.type != "meta":
+        return embedding.weight.device
+    # Offloaded: accelerate keeps the weight elsewhere and brings it to this device for the call.
+    return torch.device(embedding._hf_hook.execution_device)
+
+
+def load_model(
+    ref: str,
+    dtype: str = "float32",
+    device: str = "cpu",
+    options: ModelOptions = ModelOptions(),  # noqa: B008 (a frozen value)
+) -> LoadedModel:
+    """Loads a language model and its tokenizer, silently.
 
     Args:
         ref: a folder, or a hub name with an optional `@revision`.
-        dtype: float32, float16 or bfloat16.
-        device: as torch names it.
-        trust_remote_code: run code that comes with the model.
+        dtype: float32, float16 or bfloat16; of what is not quantised.
+        device: as torch names it; a device map comes before it.
+        options: device map, quantisation, module paths of an architecture that the table lacks.
 
     Raises:
         InputError: no such folder or hub model, hub out of reach (or `HF_HUB_OFFLINE=1`) and not in the cache,
-            not a model, weights or tokenizer missing, an architecture without a family.
+            not a model, weights or tokenizer missing, an architecture without a family, options that Hugging Face
+            refuses or that need a package that is not there.
     """
     torch_dtype, torch_device = _dtype(dtype), _device(device)
-    source = _resolve(ref)
+    source = resolve(ref)
     _hush()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tokenizer = _tokenizer(ref, source, trust_remote_code)
-        model = _weights(ref, source, torch_dtype, trust_remote_code)
+        tokenizer = _tokenizer(ref, source, options.trust_remote_code)
+        model = _weights(ref, source, options, {"dtype": torch_dtype, **_placement(options, torch_device)})
+    if options.family is not None:
+        set_family(model, options.family)
     family_of(model)
-    model.requires_grad_(False).eval().to(torch_device)
+    model.requires_grad_(False).eval()
+    if not _placed(options):
+        model.to(torch_device)
+    if options.compile:
+        compile_blocks(model)
     return LoadedModel(model, tokenizer, source.fingerprint(), ref)
 
 
-def fingerprint(ref: str | Path) -> str:
-    """The content fingerprint of a folder or hub name, without loading anything.
+def _placed(options: ModelOptions) -> bool:
+    """Whether Hugging Face puts the weights where they belong, and nobody may move them."""
+    return options.device_map != WHOLE or bool(options.bitsandbytes)
+
+
+def _placement(options: ModelOptions, device: torch.device) -> dict[str, Any]:
+    """The options of `from_pretrained` that say where and how weights are held.
 
     Raises:
-        InputError: as `load_model`.
+        InputError: an option that BitsAndBytesConfig has not.
     """
-    return _resolve(str(ref)).fingerprint()
+    from transformers import BitsAndBytesConfig
+
+    given: dict[str, Any] = {}
+    if _placed(options):
+        given["device_map"] = {"": device} if options.device_map == WHOLE else options.device_map
+    if options.max_memory:
+        given["max_memory"] = dict(options.max_memory)
+    if options.offload_folder:
+        given["offload_folder"] = options.offload_folder
+    if options.bitsandbytes:
+        allowed = [name for name in inspect.signature(BitsAndBytesConfig).parameters if name != "kwargs"]
+        for name in options.bitsandbytes:
+            if name not in allowed:
+                hint = nearest(name, allowed) or "."
+                raise InputError(f"bitsandbytes: no option {name!r}{hint} There are {', '.join(allowed)}")
+        try:
+            given["quantization_config"] = BitsAndBytesConfig(**options.bitsandbytes)  # pyright: ignore
+        except (TypeError, ValueError, AttributeError, ImportError) as error:
+            raise InputError(f"bitsandbytes: {first_line(error)}") from None
+    return given
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A folder on this disk (`commit` None), or a hub name with its commit."""
-
-    location: str
-    commit: str | None = None
-
-    def fingerprint(self) -> str:
-        return self.commit or _folder_fingerprint(Path(self.location))
-
-
-def _folder_fingerprint(folder: Path) -> str:
-    files = sorted({path for pattern in _FINGERPRINTED for path in folder.glob(pattern) if path.is_file()})
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as stream:
-            digest.update(f"{path.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
-
-
-def _resolve(ref: str) -> _Source:
-    folder = Path(ref).expanduser()
-    if _is_path(ref):
-        if not folder.is_dir():
-            raise InputError(
-                f"no model folder {ref}; a model is a folder or a hub name like gpt2 or owner/name@revision"
-            )
-        if not (folder / "config.json").is_file():
-            raise InputError(f"{ref} is not a model folder: it has no config.json")
-        _check_config(ref, folder / "config.json")
-        return _Source(str(folder))
-    name, _, revision = ref.partition("@")
-    return _Source(name, _commit(ref, name, revision or None))
-
-
-def _is_path(ref: str) -> bool:
-    """A folder, or something that can only have been meant as one: hub names are `name` or `owner/name`."""
-    looks = ref.startswith((".", "/", "~")) or "\\" in ref or ref.count("/") > 1
-    folder = Path(ref)
-    return looks or folder.is_dir() or (str(folder.parent) != "." and folder.parent.exists())
-
-
-def _check_config(ref: str, path: Path) -> None:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise InputError(f"{ref} is not a model folder: its config.json is not JSON") from None
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise InputError(f"{ref} is not a model folder: its config.json names no model_type")
-
-
-def _offline() -> bool:
-    """Read at call time: the hub's library reads the variable only when it is imported."""
-    return any(
-        os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"}
-        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    )
-
-
-def _commit(ref: str, name: str, revision: str | None) -> str:
-    """The commit that a hub name's revision stands for, from the hub or from the cache."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    offline = _offline()
-    try:
-        path = hf_hub_download(name, "config.json", revision=revision, local_files_only=offline)
-    except HFValidationError:
-        raise InputError(f"{ref!r} is neither a folder nor a hub name like gpt2 or owner/name@revision") from None
-    except LocalEntryNotFoundError:
-        why = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
-        raise InputError(f"model {ref!r} is not a folder and not in the hub's cache, and {why}") from None
-    except EntryNotFoundError:
-        raise InputError(f"hub model {ref!r} has no config.json: not a model for transformers") from None
-    except (HfHubHTTPError, OSError) as error:
-        raise InputError(f"hub model {ref!r} cannot be had: {_first_line(error)}") from None
-    return Path(path).parent.name
-
-
-def _weights(ref: str, source: _Source, dtype: torch.dtype, trust_remote_code: bool) -> nn.Module:
+def _weights(ref: str, source: Source, options: ModelOptions, how: dict[str, Any]) -> nn.Module:
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
-    auto: Any = AutoModelForCausalLM  # its annotation does not know the report beside the model
     try:
-        model, report = auto.from_pretrained(
+        model, report = _auto(source, options.trust_remote_code).from_pretrained(
             source.location,
             revision=source.commit or "main",
-            dtype=dtype,
-            local_files_only=source.commit is None or _offline(),
-            trust_remote_code=trust_remote_code,
+            local_files_only=source.commit is None or offline(),
+            trust_remote_code=options.trust_remote_code,
             output_loading_info=True,
+            **how,
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{ref} cannot be loaded as a causal language model: {_first_line(error)}") from None
+        raise InputError(f"{ref} cannot be loaded as a language model: {first_line(error)}") from None
     # transformers would silently give random values to weights that the files lack.
     absent = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
     if absent:
@@ -224,7 +186,21 @@ def _weights(ref: str, source: _Source, dtype: torch.dtype, trust_remote_code: b
     return model
 
 
-def _tokenizer(ref: str, source: _Source, trust_remote_code: bool) -> Any:
+def _auto(source: Source, trust_remote_code: bool) -> Any:
+    """Hugging Face's class that finds the model's own: with the masked head for an encoder of the table."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+
+    config = AutoConfig.from_pretrained(
+        source.location,
+        revision=source.commit or "main",
+        local_files_only=source.commit is None or offline(),
+        trust_remote_code=trust_remote_code,
+    )
+    family = FAMILIES.get(config.model_type)
+    return AutoModelForMaskedLM if family is not None and not family.causal else AutoModelForCausalLM
+
+
+def _tokenizer(ref: str, source: Source, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     patterns = ("tokenizer*", "vocab*", "*.model")
@@ -234,21 +210,16 @@ def _tokenizer(ref: str, source: _Source, trust_remote_code: bool) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             source.location,
             revision=source.commit or "main",
-            local_files_only=source.commit is None or _offline(),
+            local_files_only=source.commit is None or offline(),
             trust_remote_code=trust_remote_code,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise InputError(f"the tokenizer of {ref} cannot be loaded: {_first_line(error)}") from None
+        raise InputError(f"the tokenizer of {ref} cannot be loaded: {first_line(error)}") from None
     if not tokenizer.is_fast:
         raise InputError(
             f"the tokenizer of {ref} gives no character offsets: a fast tokenizer (tokenizer.json) is needed"
         )
     return tokenizer
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -262,13 +233,14 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"no device {name!r}: {_first_line(error)}") from None
+        raise InputError(f"no device {name!r}: {first_line(error)}") from None
     return device
 
 
 def _hush() -> None:
-    """Silences transformers for the whole process: its warnings and bars would break our one-line messages."""
-    from transformers.utils import logging
+    """Silences transformers and accelerate for the whole process: they would break our one-line messages."""
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    set_verbosity_error()
+    disable_progress_bar()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)

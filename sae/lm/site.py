@@ -1,28 +1,63 @@
 """The grammar of places in a model: `embed`, `blocks.{l}.NAME`, `final`, `final_norm`, `logits`.
 
-With r the residual stream of a sequential block l:
+With r the residual stream of a sequential block l, in the order of computation:
 
-    resid_pre  = r
-    attn_in    = norm1(resid_pre),   attn_out = attention(attn_in)   (after a post-norm where the family has one)
-    resid_mid  = resid_pre + attn_out
-    mlp_in     = norm2(resid_mid),   mlp_out  = mlp(mlp_in)          (likewise)
-    resid_post = resid_mid + mlp_out
+    resid_pre    = r                                                         [batch, position, d_model]
+    attn_in      = norm1(resid_pre)                                          [batch, position, d_model]
+    attn_q, attn_k, attn_v = the linear maps of attn_in, before any norm of their own and before rotation
+                                                                             [batch, position, head, d_head]
+    attn_pattern = softmax(q kᵀ + mask), after those norms and the rotation  [batch, head, query, key]
+    attn_z       = attn_pattern · attn_v                                     [batch, position, head, d_head]
+    attn_heads   = attn_z W_O, head by head, without its bias                [batch, position, head, d_model]
+    attn_out     = Σ attn_heads + b_O, then the post-norm where there is one [batch, position, d_model]
+    resid_mid    = resid_pre + attn_out                                      [batch, position, d_model]
+    mlp_in       = norm2(resid_mid)                                          [batch, position, d_model]
+    mlp_hidden   = act(gate) · up, or act(up) without a gate                 [batch, position, d_mlp]
+    mlp_out      = mlp_hidden W_down + b, then the post-norm likewise        [batch, position, d_model]
+    resid_post   = resid_mid + mlp_out                                       [batch, position, d_model]
 
-so embed + Σ attn_out + Σ mlp_out = final, the last residual; final_norm is what the head reads. In a parallel block
-both norms read resid_pre and there is no resid_mid.
+so embed + Σ attn_out + Σ mlp_out = final, the last residual; final_norm is what the head reads. Keys and values have
+their own number of heads: where that is smaller, key head ⌊h · n_kv / n_heads⌋ serves query head h. Queries and keys
+stand before the rotation because there they mean the same at every position, and because a cache keeps what comes
+after: an edit of a key reaches the cache once.
+
+In a parallel block both norms read resid_pre and there is no resid_mid. In a block that norms after the sum (BERT,
+OPT-350m) the norm's output is the residual: resid_mid = norm1(resid_pre + attn_out) = mlp_in and
+resid_post = norm2(resid_mid + mlp_out). A mixture of experts has no mlp_hidden.
 """
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from torch import nn
 
 from sae.core.errors import InputError, nearest
-from sae.lm.families import Family, family_of, model_type_of, n_blocks
+from sae.lm.families import family_of, model_type_of, n_blocks
+from sae.lm.family import INTO, KERNEL, Family
 from sae.lm.load import Model, module_of
+from sae.lm.view import Flat, Heads, View, Whole
 
-BLOCK_SITES = ("resid_pre", "attn_in", "attn_out", "resid_mid", "mlp_in", "mlp_out", "resid_post")
+BLOCK_SITES = (
+    "resid_pre",
+    "attn_in",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_pattern",
+    "attn_z",
+    "attn_heads",
+    "attn_out",
+    "resid_mid",
+    "mlp_in",
+    "mlp_hidden",
+    "mlp_out",
+    "resid_post",
+)
 """In the order in which a sequential block computes them."""
 MODEL_SITES = ("embed", "final", "final_norm", "logits")
+Side = Literal["input", "output", "kernel", "heads"]
+_ORDER = ("embed", *BLOCK_SITES, "final", "final_norm", "logits")
 _BLOCK = re.compile(r"blocks\.(\d+)\.(\w+)")
 
 
@@ -39,10 +74,15 @@ class Site:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a site is in the modules: the input or the output of the module at `path`."""
+    """Where a site is in the modules."""
 
     path: str
-    side: Literal["input", "output"]
+    side: Side
+    """Of the module: its input, its output, the weights in its attention kernel, its output head by head."""
+    view: View
+    """How the site lies in the tensor there."""
+    rank: int
+    """Of several sites at one side of one module, those of lower rank are computed first."""
 
 
 def parse_site(text: str) -> Site:
@@ -58,26 +98,31 @@ def parse_site(text: str) -> Site:
         return Site(text)
     prefix = f"blocks.{match[1]}." if match else "blocks.0."
     hint = nearest(text, [*MODEL_SITES, *(prefix + name for name in BLOCK_SITES)])
-    raise InputError(f"no site {text!r}{hint or ';'} sites are {grammar(BLOCK_SITES)}")
+    raise InputError(f"no site {text!r}{hint or ';'} sites are {_grammar(BLOCK_SITES, MODEL_SITES, 'l')}")
 
 
-def grammar(block_sites: tuple[str, ...], n_layers: int | None = None) -> str:
+def _grammar(block_sites: tuple[str, ...], model_sites: tuple[str, ...], block: str) -> str:
     """All sites in one line."""
-    block = "l" if n_layers is None else f"0…{n_layers - 1}"
-    return f"embed, blocks.{{{block}}}.{{{', '.join(block_sites)}}}, final, final_norm, logits"
+    return ", ".join([model_sites[0], f"blocks.{{{block}}}.{{{', '.join(block_sites)}}}", *model_sites[1:]])
 
 
 def block_sites_of(family: Family) -> tuple[str, ...]:
     """The names that a block of this family has."""
-    return tuple(name for name in BLOCK_SITES if not (family.parallel and name == "resid_mid"))
+    return tuple(name for name in BLOCK_SITES if name in ("resid_pre", "resid_post") or getattr(family, name))
+
+
+def model_sites_of(family: Family) -> tuple[str, ...]:
+    """The names of the places outside the blocks that this family has."""
+    return tuple(name for name in MODEL_SITES if name == "logits" or getattr(family, name))
 
 
 def sites_of(model: Model) -> tuple[str, ...]:
     """All sites of a model, in the order in which a forward pass computes them."""
     module = module_of(model)
-    names = block_sites_of(family_of(module))
-    blocks = [str(Site(name, block)) for block in range(n_blocks(module)) for name in names]
-    return ("embed", *blocks, "final", "final_norm", "logits")
+    family = family_of(module)
+    blocks = [str(Site(name, block)) for block in range(n_blocks(module)) for name in block_sites_of(family)]
+    first, *last = model_sites_of(family)
+    return (first, *blocks, *last)
 
 
 def check_site(model: Model, text: str) -> Site:
@@ -91,29 +136,71 @@ def check_site(model: Model, text: str) -> Site:
         return parse_site(text)
     hint = nearest(text, allowed)
     module = module_of(model)
-    has = grammar(block_sites_of(family_of(module)), n_blocks(module))
-    raise InputError(f"no site {text!r} in this {model_type_of(module)}{hint or ';'} it has {has}")
+    family = family_of(module)
+    has = _grammar(block_sites_of(family), model_sites_of(family), f"0…{n_blocks(module) - 1}")
+    raise InputError(
+        f"no site {text!r} in this {model_type_of(module) or type(module).__name__}{hint or ';'} it has {has}"
+    )
 
 
 def place_of(model: Model, site: Site) -> Place:
-    """The module and side at which a checked site is read and edited."""
-    family = family_of(module_of(model))
-    if site.block is None:
-        outside = {
-            "embed": Place(family.embed, "output"),
-            "final": Place(family.final_norm, "input"),
-            "final_norm": Place(family.final_norm, "output"),
-            "logits": Place("", "output"),
-        }
-        return outside[site.name]
-    block = f"{family.blocks}.{site.block}"
-    inside = {
-        "resid_pre": Place(block, "input"),
-        "attn_in": Place(f"{block}.{family.attn_norm}", "output"),
-        "attn_out": Place(f"{block}.{family.attn_out}", "output"),
-        "resid_mid": Place(f"{block}.{family.mlp_norm}", "input"),
-        "mlp_in": Place(f"{block}.{family.mlp_norm}", "output"),
-        "mlp_out": Place(f"{block}.{family.mlp_out}", "output"),
-        "resid_post": Place(block, "output"),
-    }
-    return inside[site.name]
+    """Where a checked site is read and edited."""
+    module = module_of(model)
+    family, rank = family_of(module), _ORDER.index(site.name)
+    if site.name == "logits":
+        return Place("", "output", Whole(), rank)
+    block = "" if site.block is None else f"{family.blocks}.{site.block}"
+    if site.name in ("resid_pre", "resid_post"):
+        return Place(block, "input" if site.name == "resid_pre" else "output", Whole(), rank)
+    written = getattr(family, site.name)
+    path = written.removeprefix(INTO).removeprefix(KERNEL)
+    whole = f"{block}.{path}" if block else path
+    return Place(whole, _side(site.name, written), _view(module, family, site.name), rank)
+
+
+def _side(name: str, written: str) -> Side:
+    if name == "attn_heads":
+        return "heads"
+    if written.startswith(KERNEL):
+        return "kernel"
+    return "input" if written.startswith(INTO) else "output"
+
+
+def _view(module: nn.Module, family: Family, name: str) -> View:
+    match name, family.fused:
+        case "attn_z", _:
+            n_heads, _ = head_counts(module)
+            return Heads(n_heads, slice(None))
+        case (("attn_q" | "attn_k" | "attn_v"), fused):
+            return _projected(fused, "qkv".index(name[-1]), *head_counts(module))
+        case (("resid_mid" | "mlp_in" | "mlp_hidden" | "mlp_out"), _) if family.flat:
+            return Flat()
+        case _:
+            return Whole()
+
+
+def _projected(fused: Literal["separate", "stacked", "interleaved"], which: int, n_heads: int, n_kv: int) -> Heads:
+    """Where queries (0), keys (1) or values (2) lie among the heads that a linear map gives."""
+    counts = (n_heads, n_kv, n_kv)
+    match fused:
+        case "separate":
+            return Heads(counts[which], slice(None))
+        case "stacked":
+            start = sum(counts[:which])
+            return Heads(sum(counts), slice(start, start + counts[which]))
+        case "interleaved":
+            return Heads(3 * n_heads, slice(which, None, 3))
+
+
+def head_counts(model: Model) -> tuple[int, int]:
+    """Heads of the queries, and of keys and values.
+
+    Raises:
+        InputError: the model's configuration does not say how many.
+    """
+    config: Any = getattr(module_of(model), "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    n_heads = getattr(text, "num_attention_heads", None)
+    if n_heads is None:
+        raise InputError("sites per head need num_attention_heads in the model's configuration")
+    return n_heads, getattr(text, "num_key_value_heads", None) or n_heads

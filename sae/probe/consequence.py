@@ -71,15 +71,15 @@ def _last_logits(
     call: dict[str, Any] = {**inputs._asdict(), "use_cache": False, "logits_to_keep": 1}
     if displacements is None:
         return loaded(**call).logits[:, -1].float().cpu()
-    with editing(loaded, {site: add(stacked(displacements, inputs.input_ids.shape[1]))}):
+    with editing(loaded, {site: add(stacked(displacements))}):
         return loaded(**call).logits[:, -1].float().cpu()
 
 
-def stacked(displacements: Sequence[Float[Tensor, "_token d"]], width: int) -> Float[Tensor, "batch position d"]:
-    """Displacements in one batch, zero on the padding before them."""
-    out = torch.zeros(len(displacements), width, displacements[0].shape[1])
+def stacked(displacements: Sequence[Float[Tensor, "_token d"]]) -> Float[Tensor, "batch position d"]:
+    """Displacements by their position in the text, as `sae.intervention.add` reads them; zero behind its end."""
+    out = torch.zeros(len(displacements), max(map(len, displacements)), displacements[0].shape[1])
     for row, one in zip(out, displacements, strict=True):
-        row[width - len(one) :] = one
+        row[: len(one)] = one
     return out
 
 

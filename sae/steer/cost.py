@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae.core.random import generator
-from sae.intervention import add
+from sae.intervention import add, except_tokens
 from sae.lm.hooks import editing
 from sae.lm.load import LoadedModel
-from sae.lm.tokens import special_mask
+from sae.lm.tokens import special_ids
 from sae.probe.consequence import N_TOKENS
 from sae.probe.prompt import Padded, by_length, padded
 
@@ -51,12 +51,11 @@ def push_costs(
     nats = np.empty((len(vectors), len(documents)))
     for batch in by_length([len(ids) for ids in documents], max(1, min(N_TOKENS, N_LOGITS // loaded.n_vocab))):
         inputs = padded([documents[i] for i in batch], loaded.device)
-        text = ~torch.as_tensor(special_mask(loaded.tokenizer, inputs.input_ids.cpu().numpy()))
         before = _log_probabilities(loaded, inputs)
         per_pass = max(1, min(N_TOKENS, N_LOGITS // loaded.n_vocab) // inputs.input_ids.numel())
         for start in range(0, len(vectors), per_pass):
             some = vectors[start : start + per_pass]
-            nats[start : start + len(some), batch] = _kl(loaded, site, inputs, text, before, some)
+            nats[start : start + len(some), batch] = _kl(loaded, site, inputs, before, some)
     return Cost(nats, np.array([len(ids) for ids in documents], dtype=np.float64))
 
 
@@ -70,13 +69,13 @@ def _kl(
     loaded: LoadedModel,
     site: str,
     inputs: Padded,
-    text: Bool[Tensor, "batch position"],
     before: Float[Tensor, "batch position vocab"],
     vectors: Float[Tensor, "push d"],
 ) -> Float[np.ndarray, "push batch"]:
-    displacement = torch.einsum("bp,nd->nbpd", text.float(), vectors.float()).flatten(0, 1)
     repeated = Padded(*(field.repeat(len(vectors), 1) for field in inputs))
-    with editing(loaded, {site: add(displacement)}):
+    each = vectors.float().repeat_interleave(len(before), dim=0)
+    text = except_tokens(special_ids(loaded.tokenizer))
+    with editing(loaded, {site: add(each, positions=text)}):
         after = _log_probabilities(loaded, repeated)
     after = after.view(len(vectors), *before.shape)
     kl = (before.exp() * (before - after)).sum(-1) * inputs.attention_mask

@@ -17,9 +17,11 @@ from sae.activations.split_writer import SplitWriter
 from sae.activations.stream import StreamWriter
 from sae.core.splits import SPLITS
 from sae.core.streams import Moments
+from sae.lm.corpus import Text
+from sae.lm.documents import Document
 from sae.lm.load import LoadedModel
+from sae.lm.packing import Packing
 from sae.lm.tiny import N_VOCAB, tiny
-from sae.lm.tokens import Document, Text
 
 WORDS = [f"w{i}" for i in range(N_VOCAB - 3)]
 
@@ -78,7 +80,7 @@ def write(
     shards = tuple(shard for split in SPLITS for shard in writers[split].finish())
     tokens.close()
     write_moments(folder, moments)
-    Contents(dtype=encoding, window=length, sites=entries, shards=shards).write(folder)
+    Contents(dtype=encoding, packing=Packing(window=length), sites=entries, shards=shards).write(folder)
 
 
 @pytest.fixture(scope="session")

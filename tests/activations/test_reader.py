@@ -15,6 +15,7 @@ from sae.activations.encoding import rows_of, words
 from sae.activations.hdf5 import dataset
 from sae.activations.reader import Activations
 from sae.core.errors import InputError, WorldError
+from sae.lm.packing import Packing
 
 SITES = {"blocks.0.resid_post": 4, "blocks.1.resid_post": 6}
 
@@ -121,7 +122,7 @@ def _fewer_rows(folder: Path) -> None:
 
 def _newer(folder: Path) -> None:
     contents = json.loads((folder / FILE).read_text())
-    (folder / FILE).write_text(json.dumps(contents | {"format": 2}))
+    (folder / FILE).write_text(json.dumps(contents | {"format": 3, "unknown": 1}))
 
 
 def _cut_tokens(folder: Path) -> None:
@@ -137,7 +138,7 @@ def _cut_tokens(folder: Path) -> None:
         (_other_width, "train-00000.h5"),
         (_other_dtype, "train-00000.h5"),
         (_fewer_rows, "train-00000.h5"),
-        (_newer, "format 2"),
+        (_newer, "format 3"),
         (_cut_tokens, "tokens.h5"),
     ],
 )
@@ -146,3 +147,23 @@ def test_damage_is_found_on_opening(tmp_path: Path, write_rows: Callable[..., No
     damage(tmp_path)
     with pytest.raises(WorldError, match=named):
         Activations(tmp_path)
+
+
+def test_format_1_is_read(tmp_path: Path, write_rows: Callable[..., None]) -> None:
+    """It had `window` alone, and documents no longer than it."""
+    write_rows(tmp_path, n_documents=40, length=8, sites={"embed": 3}, encoding="float32", shard_rows=1000)
+    contents = json.loads((tmp_path / FILE).read_text())
+    window = contents.pop("packing")["window"]
+    (tmp_path / FILE).write_text(json.dumps(contents | {"format": 1, "window": window}))
+    activations = Activations(tmp_path)
+    assert activations.packing == Packing(window=8)
+    assert activations.n_rows("train") == 288
+
+
+def test_damaged_contents_are_named(tmp_path: Path, write_rows: Callable[..., None]) -> None:
+    write_rows(tmp_path, n_documents=40, length=8, sites={"embed": 3}, encoding="float32", shard_rows=1000)
+    contents = json.loads((tmp_path / FILE).read_text())
+    for damaged in (contents | {"format": 1}, contents | {"sites": [{"name": "a"}]}, {"dtype": "float32"}):
+        (tmp_path / FILE).write_text(json.dumps(damaged))
+        with pytest.raises(WorldError, match=r"contents.json is damaged: "):
+            Activations(tmp_path)

@@ -16,9 +16,9 @@ from sae.core.artifact import Artifact
 from sae.core.random import generator
 from sae.core.splits import Fractions
 from sae.dictionary import Dictionary, DictionaryConfig, TopK
+from sae.lm.corpus import Corpus, Text
 from sae.lm.load import LoadedModel
 from sae.lm.tiny import N_VOCAB, tiny
-from sae.lm.tokens import Text
 
 SITE, WIDTH, D_SAE, N_DEAD = "blocks.1.resid_post", 16, 40, 4
 WORDS = [f"w{i}" for i in range(N_VOCAB - 3)]
@@ -69,7 +69,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
         settings={},
         model_fingerprint=lambda: "0" * 64,
         model=lambda: model,
-        texts=lambda: some_texts(120),
+        texts=lambda: Corpus(some_texts(120)),
         concepts=list,
     )
 

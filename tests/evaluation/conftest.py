@@ -9,9 +9,10 @@ import torch
 from sae.core.random import generator
 from sae.dictionary import Dictionary, DictionaryConfig, TopK
 from sae.evaluation.splicing import Window
+from sae.lm.documents import Document
 from sae.lm.load import LoadedModel
+from sae.lm.packing import Packing, batches
 from sae.lm.tiny import N_VOCAB, tiny
-from sae.lm.tokens import Document, batches
 
 WIDTH = 16
 
@@ -33,8 +34,9 @@ def windows_of(documents: list[Document]) -> Callable[[int], list[Window]]:
     """Packed windows, so many in a batch, in which all but the first position of a document is harvested."""
 
     def windows_of(n: int) -> list[Window]:
-        packed = batches(documents, 32, n)
-        return [Window(p.input_ids, p.positions, p.documents, p.documents, (p.positions > 0) & p.valid) for p in packed]
+        pieces = [piece for document in documents for piece in document.pieces(32)]
+        packed = batches(pieces, Packing(window=32), n)
+        return [Window(p, p.documents, (p.positions > 0) & p.valid) for p in packed]
 
     return windows_of
 

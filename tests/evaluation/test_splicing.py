@@ -12,9 +12,9 @@ from sae.evaluation.contenders import Ablated, Coded, Contender, Projected
 from sae.evaluation.pca import principal_components
 from sae.evaluation.scores import Scores, score
 from sae.evaluation.splicing import SplicedLoss, Window
+from sae.lm.documents import Document
 from sae.lm.hooks import editing
 from sae.lm.load import LoadedModel
-from sae.lm.tokens import Document
 
 SITE, WIDTH, N_DOCUMENTS = "blocks.1.resid_post", 16, 25
 
@@ -34,7 +34,7 @@ def covariance(loaded: LoadedModel, windows: list[Window]) -> Covariance:
     found = Covariance(WIDTH)
     for window in windows:
         with reading(loaded, [SITE]) as captured:
-            loaded(input_ids=window.input_ids, position_ids=window.positions, use_cache=False)
+            loaded(**window.packed.inputs())
         found.update(captured[SITE][window.harvested])
     return found
 

@@ -21,12 +21,12 @@ from sae.intervention import (
     set_latents,
     splice,
 )
-from sae.lm import Context, editing, reading
+from sae.lm import context_of, editing, reading
 from sae.lm.tiny import tiny
 
 D, SITE = 16, "blocks.1.resid_post"
 IDS = torch.randint(3, 48, (3, 9), generator=torch.Generator().manual_seed(1))
-HERE = Context(IDS, torch.arange(9).expand(3, -1), None)
+HERE = context_of({"input_ids": IDS})
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -119,7 +119,7 @@ def test_tokens_left_out_keep_their_bits(x: Tensor) -> None:
     changed = (add(normal(D), positions=except_tokens(left_out))(x, HERE) != x).any(-1)
     assert torch.equal(changed, ~torch.isin(IDS, torch.tensor(sorted(left_out))))
     with pytest.raises(InputError, match="need token ids"):
-        add(normal(D), positions=except_tokens({1}))(x, Context(None, HERE.positions, None))
+        add(normal(D), positions=except_tokens({1}))(x, context_of({"inputs_embeds": x}))
 
 
 def test_patching_a_run_with_itself_changes_nothing(x: Tensor) -> None:
@@ -171,7 +171,7 @@ def test_bad_input_is_refused_by_name(dictionary: Dictionary, x: Tensor) -> None
         set_latents(dictionary, {40: 0.0})
     with pytest.raises(InputError, match="no latent is named"):
         set_latents(dictionary, {})
-    with pytest.raises(InputError, match=r"positions are for \[2, 9\]"):
+    with pytest.raises(InputError, match="a mask for 2 texts in a batch of 3"):
         add(normal(D), positions=at(torch.ones(2, 9, dtype=torch.bool)))(x, HERE)
     with pytest.raises(InputError, match="linearly dependent"):
         orthonormal(torch.stack([normal(D), 2 * normal(D)]))

@@ -58,6 +58,15 @@ def of_words() -> Callable[..., LoadedModel]:
 
 
 @pytest.fixture(scope="session")
+def without_bos() -> LoadedModel:
+    """A tiny model whose tokenizer knows no BOS, as Qwen's."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer_of_words(bos=False).backend_tokenizer, unk_token="<unk>", eos_token="<eos>"
+    )
+    return LoadedModel(tiny_once("llama"), tokenizer, "0" * 64, "tiny")
+
+
+@pytest.fixture(scope="session")
 def stories() -> LoadedModel:
     if not STORIES.is_dir():
         pytest.skip("the real small model is not beside the checkout (../shared/models/stories260K)")

@@ -75,8 +75,8 @@ def test_neither_a_path_nor_a_hub_name() -> None:
         (lambda folder: (folder / "config.json").write_text("[]"), "names no model_type"),
         (lambda folder: [path.unlink() for path in folder.glob("tokenizer*")], "tokenizer.json is missing"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), "the tokenizer of .* cannot be loaded"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "cannot be loaded as a causal language model"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"12345678"), "cannot be loaded as a causal"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "cannot be loaded as a language model"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"12345678"), "cannot be loaded as a language"),
     ],
 )
 def test_spoilt_folders(model_folder: Path, spoil, message: str) -> None:

@@ -1,0 +1,33 @@
+"""What went into a harvest, what was left out, and what the windows wasted."""
+
+from dataclasses import dataclass, field
+
+from sae.core.splits import SPLITS, Split
+from sae.lm.documents import TextCounts
+
+
+@dataclass
+class Counts:
+    """Sums so far."""
+
+    texts: TextCounts = field(default_factory=TextCounts)
+    """Texts and documents; these run ahead of the forward passes by what waits to be packed."""
+    n_documents_in: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    n_pieces: int = 0
+    """What documents were cut into."""
+    n_special: int = 0
+    """Tokens of documents that stand for no text; counted at the end."""
+    n_forward: int = 0
+    """Tokens of documents that have been through the model."""
+    n_prefix: int = 0
+    """Tokens at the start of windows, which belong to no document."""
+    n_padding: int = 0
+    """Positions that the model read and that hold nothing."""
+    n_special_excluded: int = 0
+    n_first_excluded: int = 0
+    n_rows: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+
+    @property
+    def waste_fraction(self) -> float:
+        """Share of the positions read by the model that hold nothing."""
+        return self.n_padding / max(1, self.n_padding + self.n_prefix + self.n_forward)

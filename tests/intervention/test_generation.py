@@ -1,0 +1,93 @@
+"""Laws of every operation under every position rule in a model that generates."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sae.intervention import Intervention, Operation, add, applying, indices, on_generated
+from sae.lm import editing, generate, reading
+from sae.lm.tiny import tiny
+
+from .conftest import DIRECTION, LONGEST, PROMPTS, SITE, Case, normal
+
+N_NEW = 3
+ALL = (0, 1, 2)
+
+
+@functools.cache
+def model_of(name: str) -> nn.Module:
+    return tiny(name)
+
+
+def continued(name: str, operation: Operation, texts: Sequence[int] = ALL, **how: Any) -> list[list[int]]:
+    with applying(model_of(name), Intervention({SITE: [operation]})):
+        found = generate(model_of(name), [PROMPTS[text] for text in texts], N_NEW, **how)
+    return [tokens.tolist() for tokens in found.tokens]
+
+
+def test_generation_is_the_same_with_a_cache_under_either_padding_and_alone(case: Case) -> None:
+    together = continued("llama", case.made())
+    assert continued("llama", case.made(), padding="right", cache=False) == together
+    assert continued("llama", case.made([1]), [1]) == together[1:2]  # of a length that the batch pads
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "gemma2", "bloom", "opt"])
+@pytest.mark.parametrize("operation", ["add by position", "set latents", "splice transcoder"])
+def test_every_way_of_generating_agrees_in_other_families(name: str, operation: str) -> None:
+    for rule in ("indices", "generated", "mask"):
+        case = Case(operation, rule)
+        together = continued(name, case.made())
+        for padding, cache in (("left", False), ("right", True), ("right", False)):
+            assert continued(name, case.made(), padding=padding, cache=cache) == together
+        assert [continued(name, case.made([text]), [text])[0] for text in ALL] == together
+
+
+def laid_out(padding: str) -> tuple[Tensor, Tensor]:
+    ids, mask = torch.zeros(3, LONGEST, dtype=torch.long), torch.zeros(3, LONGEST, dtype=torch.long)
+    for row, prompt in enumerate(PROMPTS):
+        place = slice(None, len(prompt)) if padding == "right" else slice(LONGEST - len(prompt), None)
+        ids[row, place], mask[row, place] = prompt, 1
+    return ids, mask
+
+
+def test_batched_activations_are_those_of_each_text_alone(case: Case) -> None:
+    model, alone = model_of("llama"), []
+    for text, prompt in enumerate(PROMPTS):
+        edits = Intervention({SITE: [case.made([text])]})
+        with reading(model, ["final"]) as captured, applying(model, edits):
+            model(input_ids=prompt[None])
+        alone.append(captured["final"][0])
+    for padding in ("left", "right"):
+        ids, mask = laid_out(padding)
+        with reading(model, ["final"]) as captured, applying(model, Intervention({SITE: [case.made()]})):
+            model(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0))
+        for row, one in enumerate(alone):
+            torch.testing.assert_close(captured["final"][row][mask[row].bool()], one, atol=2e-4, rtol=1e-4)
+
+
+def test_the_phase_decides_what_changes() -> None:
+    plain = generate(model_of("llama"), PROMPTS, N_NEW).tokens
+    pushed = continued("llama", add(20 * normal(16, seed=2), positions=on_generated()))
+    assert [tokens[0] for tokens in pushed] == [int(tokens[0]) for tokens in plain]
+    assert pushed != [tokens.tolist() for tokens in plain]
+    assert continued("llama", add(DIRECTION, 0.0)) == [tokens.tolist() for tokens in plain]
+
+
+def test_the_last_token_of_the_prompt_stays_the_last_of_the_prompt() -> None:
+    """Without a cache the text grows behind it."""
+    seen: list[list[list[int]]] = []
+    operation = add(DIRECTION, 1.0, indices(-1))
+
+    class Spy:
+        def __call__(self, x: Tensor, context) -> Tensor:
+            y = operation(x, context)
+            seen.append((y != x).any(-1).nonzero().tolist())
+            return y
+
+    with editing(model_of("llama"), {SITE: Spy()}):
+        generate(model_of("llama"), PROMPTS, 3, padding="right", cache=False)
+    assert seen == [[[row, len(prompt) - 1] for row, prompt in enumerate(PROMPTS)]] * 3

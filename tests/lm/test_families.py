@@ -1,0 +1,91 @@
+"""Laws of the table: its paths are there, templates stand in for it, packed documents are isolated where it says so."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaModel
+
+from sae.core.errors import InputError
+from sae.lm import check_site, editing, reading, sites_of
+from sae.lm.families import FAMILIES, LLAMA, family_of, set_family
+from sae.lm.family import Family
+from sae.lm.tiny import TINY, tiny
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 8, "pad_token_id": None}
+PACKED = ["embed", "blocks.0.attn_out", "blocks.1.resid_post", "blocks.2.attn_z", "final"]
+
+
+def test_every_row_of_the_table_is_tried() -> None:
+    assert {model_type for model_type, _ in TINY.values()} == set(FAMILIES)
+
+
+def test_every_path_of_a_row_is_a_module(model: nn.Module) -> None:
+    set_family(model, family_of(model))
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("name", list(TINY))
+def test_packed_equals_alone_exactly_where_the_table_says(name: str, eager: bool, ids: Tensor) -> None:
+    model = tiny(name, eager=eager)
+    positions = torch.cat([torch.arange(7), torch.arange(5)]).expand(3, -1)
+    with reading(model, PACKED) as packed:
+        model(input_ids=ids, position_ids=positions, use_cache=False)
+    apart = 0.0
+    for piece in (slice(0, 7), slice(7, 12)):
+        with reading(model, PACKED) as alone:
+            model(input_ids=ids[:, piece], use_cache=False)
+        apart = max(apart, *(float((packed[site][:, piece] - alone[site]).abs().max()) for site in PACKED))
+    assert apart < 1e-5 if family_of(model).isolates else apart > 1e-2
+
+
+def test_an_architecture_that_the_table_lacks_is_told_by_its_paths(ids: Tensor) -> None:
+    model: Any = tiny("llama")
+    known = tiny("llama")
+    model.config.model_type = "unheard_of"
+    with pytest.raises(InputError, match=r"no family for architecture 'unheard_of'; there are llama, .*give a Family"):
+        sites_of(model)
+    written = {
+        "blocks": "model.layers",
+        "embed": "model.embed_tokens",
+        "final": "into model.norm",
+        "attn_out": "self_attn",
+    }
+    set_family(model, Family.model_validate(written))
+    assert sites_of(model)[:4] == ("embed", "blocks.0.resid_pre", "blocks.0.attn_out", "blocks.0.resid_post")
+    with pytest.raises(
+        InputError, match=r"no site 'blocks.0.mlp_in'.*it has embed, blocks.{0…2}.{resid_pre, attn_out,"
+    ):
+        check_site(model, "blocks.0.mlp_in")
+    set_family(model, LLAMA)
+    edit = {"blocks.1.attn_heads": lambda x, context: x * 2}
+    with editing(model, edit), editing(known, edit), reading(model, sites_of(known)) as ours:
+        with reading(known, sites_of(known)) as theirs:
+            known(input_ids=ids)
+        model(input_ids=ids)
+    assert all(torch.equal(ours[site], theirs[site]) for site in sites_of(known))
+
+
+def test_a_path_that_is_not_there_is_named_with_the_nearest() -> None:
+    wrong = LLAMA.model_copy(update={"mlp_out": "mpl"})
+    with pytest.raises(
+        InputError,
+        match=r"mlp_out is 'model\.layers\.0\.mpl', which this Llama\w+ has not; did you mean 'model\.layers\.0",
+    ):
+        set_family(tiny("llama"), wrong)
+    with pytest.raises(ValueError, match="mlp_uot"):
+        Family.model_validate({"blocks": "h", "embed": "e", "final": "n", "mlp_uot": "mlp"})
+
+
+def test_a_model_without_its_head_is_refused() -> None:
+    config = LlamaConfig(**SMALL)
+    with pytest.raises(InputError, match=r"'model\.layers', which this LlamaModel has not"):
+        sites_of(LlamaModel(config))
+
+
+def test_bloom_whose_residual_is_normed_is_refused() -> None:
+    model: Any = tiny("bloom")
+    model.config.apply_residual_connection_post_layernorm = True
+    with pytest.raises(InputError, match="no residual stream that adds up"):
+        sites_of(model)
