@@ -12,11 +12,13 @@ from sae.core.errors import InputError, nearest
 from sae.core.records import Finding, LabelledText, write_findings
 from sae.dictionary import Dictionary, load
 from sae.lm.load import LoadedModel
+from sae.lm.untrained import untrained
 from sae.probe.claims import probe_findings, with_q
+from sae.probe.knowledge import knowledge_findings, knowledge_of
 from sae.probe.selection import DIRECTIONS, Selection, VariableSelection, direction_key
 from sae.probe.variable import Encoded, by_variable, choose_all, directions, encoded, evidence_of, selection_of
 
-VERSION = 1
+VERSION = 2
 
 
 class ProbeConfig(Strict):
@@ -26,6 +28,8 @@ class ProbeConfig(Strict):
     """Variables to probe; empty for all of the labelled texts'."""
     max_texts: int = Field(default=2000, gt=0)
     """Labelled texts per variable, at most."""
+    untrained_model: bool = True
+    """Measure the same model with random weights as a control; needs the model's memory once more."""
 
 
 def run(config: ProbeConfig, inputs: Inputs, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -38,6 +42,7 @@ def run(config: ProbeConfig, inputs: Inputs, folder: Path, progress: Progress) -
     dictionaries = _dictionaries(train.path)
     site = dictionaries["trained"].config.site or inputs.sites[0]
     texts = by_variable(inputs.concepts())
+    control = untrained(loaded, inputs.seed) if config.untrained_model else None
     findings: list[Finding] = []
     selected: dict[str, VariableSelection] = {}
     vectors: dict[str, Any] = {}
@@ -48,6 +53,12 @@ def run(config: ProbeConfig, inputs: Inputs, folder: Path, progress: Progress) -
         if not one.sample.targets:
             progress.say(f"{variable}: left out, it needs two documents of a label and two without in every split")
             continue
+        if control is not None:
+            known, unknown = (
+                knowledge_of(model, site, texts[variable], one, config.max_texts, inputs.seed)
+                for model in (loaded, control)
+            )
+            findings += knowledge_findings(known, unknown, one.sample, site, inputs.seed)
         evidence = evidence_of(loaded, site, one, dictionaries, train.hash, inputs.seed)
         chosen = choose_all(evidence)
         findings += probe_findings(evidence, chosen)

@@ -1,13 +1,14 @@
 """Findings as rows: per variable what probing, steering and interventions say of its best latent, and all of them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from sae.core.records import Finding
 from sae.dashboard.measured import Measured, measured, with_interval
 from sae.dashboard.member import FINDING_STAGES, Member
 from sae.dashboard.numbers import percent, probability, short
 from sae.dashboard.verdict import Verdict, verdict
+from sae.probe.knowledge import KIND, Question
 
 
 class Claim(NamedTuple):
@@ -41,12 +42,23 @@ class Answer(NamedTuple):
 
 
 class VariableRow(NamedTuple):
-    """What is known of a variable's best latent."""
+    """What is known of a variable: by the model, and by its best latent."""
 
     variable: str
+    knowledge: tuple[Claim | None, ...]
+    """Of the model beside its untrained twin, in the order of `KNOWLEDGE`; None where it was not asked."""
     latents: tuple[int, ...]
     answers: tuple[Answer, ...]
     """In the order of `FINDING_STAGES`."""
+
+    @property
+    def has_knowledge(self) -> bool:
+        return any(self.knowledge)
+
+    @property
+    def n_documents(self) -> int:
+        """Test texts on which the model's knowledge was measured."""
+        return max((claim.n_documents for claim in self.knowledge if claim), default=0)
 
 
 class Claims(NamedTuple):
@@ -58,6 +70,8 @@ class Claims(NamedTuple):
     """Stages that were not run."""
 
 
+_WITHOUT_DICTIONARY = ("direction", "probe", "site")
+KNOWLEDGE = get_args(Question)
 _DEEDS = {"ablation": "removed", "patching": "set as in the twin"}
 
 
@@ -100,6 +114,9 @@ def _what(finding: Finding) -> str:
             return (
                 f"tells {' or '.join(settings['targets'])}" if settings.get("level") == "label" else "tells its label"
             )
+        case "knowledge":
+            says = settings["method"] == "says"
+            return "the model says what follows" if says else "tells its label"
         case "steering":
             return f"push towards {_targets(settings)} ({_push(settings)})"
         case "ablation":
@@ -147,13 +164,14 @@ def _equal(text: str) -> str:
 def _variable_row(variable: str, claims: Sequence[tuple[Finding, Claim]]) -> VariableRow:
     latents = dict.fromkeys(latent for f, _ in claims if is_about_best_latent(f) for latent in f.subject.latents)
     answers = (_answer([(f, c) for f, c in claims if c.stage == stage]) for stage in FINDING_STAGES)
-    return VariableRow(variable, tuple(latents), tuple(answers))
+    known = {f.settings["method"]: c for f, c in claims if f.kind == KIND}
+    return VariableRow(variable, tuple(known.get(each) for each in KNOWLEDGE), tuple(latents), tuple(answers))
 
 
 def _answer(claims: Sequence[tuple[Finding, Claim]]) -> Answer:
     return Answer(
         tuple(c for f, c in claims if is_about_best_latent(f)),
-        tuple(c for f, c in claims if is_headline(f) and f.subject.kind in ("direction", "probe", "site")),
+        tuple(c for f, c in claims if is_headline(f) and f.subject.kind in _WITHOUT_DICTIONARY and f.kind != KIND),
     )
 
 

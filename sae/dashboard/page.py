@@ -15,19 +15,25 @@ from sae.catalogue.catalogue import Catalogue
 from sae.core.artifact import Artifact
 from sae.core.records import Finding
 from sae.dashboard.cards import MIN_ACTIVE, N_SHADES, Card, cards_of
-from sae.dashboard.claims import Claims, claims_of, is_about_best_latent
+from sae.dashboard.claims import KNOWLEDGE, Claims, claims_of, is_about_best_latent
 from sae.dashboard.curves import curves_of
 from sae.dashboard.density import Densities, densities_of
 from sae.dashboard.doses import Doses, doses_of
 from sae.dashboard.facts import facts_of
 from sae.dashboard.member import FINDING_STAGES, Member, read_members
 from sae.dashboard.scorecard import METRICS, scorecard_of, sweep_rows
+from sae.probe.knowledge import Question
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _QUESTIONS = {
     "probe": ("Probing", "Can the variable be read from the latent?"),
     "steer": ("Steering", "Does pushing along the latent move what the model says?"),
     "validate": ("Ablating and patching", "Does the model itself use the latent?"),
+}
+_KNOWLEDGE: dict[Question, tuple[str, str]] = {
+    "says": ("Says it", "Is the word that follows from the variable likelier than the other labels' words?"),
+    "carries": ("Carries it", "Can a linear probe read it right before that word?"),
+    "reads": ("Reads it", "Can a linear probe read it at the word that expresses it?"),
 }
 
 
@@ -73,6 +79,7 @@ def report(title: str, n_cards: int, members: Sequence[Mapping[str, Artifact]], 
             curves=curves_of(read),
             densities=densities,
             parts=parts,
+            knowledge=[_KNOWLEDGE[question] for question in KNOWLEDGE],
             questions=[_QUESTIONS[stage] for stage in FINDING_STAGES],
             n_shades=N_SHADES,
             min_active=MIN_ACTIVE,

@@ -21,6 +21,8 @@ from sae.core.records import Finding, Interval
 
 LEVEL = 0.05
 Tone = Literal["above", "below", "unsettled", "same", "unknown"]
+_ANSWERS = ("probe", "knowledge")
+"""Kinds whose effect is a share of right answers."""
 _MARKS: dict[Tone, str] = {"above": "▲", "below": "▼", "unsettled": "◆", "same": "=", "unknown": "?"}
 
 
@@ -58,7 +60,7 @@ def _above(passes: bool | None) -> Verdict:
 
 
 def _below(finding: Finding, passes: bool | None) -> Verdict:
-    if finding.kind == "probe":
+    if finding.kind in _ANSWERS:
         return Verdict("below", "does worse than its control")
     if passes is False:
         return Verdict("unsettled", "lies below its control, yet fails its test: not settled")
@@ -86,5 +88,5 @@ def difference(finding: Finding) -> Interval | None:
 
 
 def _low(finding: Finding, own: Interval) -> float:
-    flawless = finding.kind == "probe" and own.low == own.high == finding.effect
+    flawless = finding.kind in _ANSWERS and own.low == own.high == finding.effect
     return own.low - 3 / max(1, finding.n_documents) if flawless else own.low

@@ -1,13 +1,25 @@
 """Templates of sentences, read into weighted sequences of slots.
 
-A template is a sequence of parts; a part is a word, a slot in braces, or alternatives in parentheses. Reading expands
-the alternatives: template → [(weight, slots)], where the weights add up to one.
+A template is a sequence of parts:
+
+    word                    itself
+    {class}                 any word of a plain class
+    {class:variable}        decides a variable: one of its labels, then one of the label's words
+    {class<variable}        follows the variable decided earlier in the sentence
+    {class~variable}        follows the variable if the text has decided it, else decides it
+    {class<one:two}         depends on both: on the one decided earlier, while the other is decided here
+    ( a | b )               one of its alternatives, all equally likely; a blank one is allowed
+
+`variable.part` is another instance of the same variable: `number.attractor`, `sentiment.food`.
+Reading expands the alternatives: template → [(weight, slots)], where the weights add up to one.
 """
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
-_PART = re.compile(r"\{\w+(?:[:<]\w+)?\}|[(|)]|[^\s{}()|]+")
+_PART = re.compile(r"\{\w+(?:[:<~][\w.]+)*\}|[(|)]|[^\s{}()|]+")
+_KEY = re.compile(r"([:<~])([\w.]+)")
 
 
 @dataclass(frozen=True)
@@ -25,23 +37,28 @@ class Free:
 
 
 @dataclass(frozen=True)
-class Decides:
-    """Any label of a labelled class, then any of its words: here the variable is expressed."""
+class Key:
+    """An instance of a variable on which a word depends, and whether the word decides or follows it."""
 
-    wordclass: str
-    variable: str
+    instance: str
+    role: Literal[":", "<", "~"]
 
 
 @dataclass(frozen=True)
-class Follows:
-    """Any word that a labelled class has for the variable's label, decided earlier in the sentence."""
+class Dependent:
+    """A word of a table, whose dimensions are the variables of the keys."""
 
     wordclass: str
-    variable: str
+    keys: tuple[Key, ...]
 
 
-Slot = Word | Free | Decides | Follows
+Slot = Word | Free | Dependent
 Sequence = tuple[float, tuple[Slot, ...]]
+
+
+def variable_of(instance: str) -> str:
+    """`number.attractor` is an instance of `number`."""
+    return instance.partition(".")[0]
 
 
 def read_template(template: str) -> list[Sequence]:
@@ -79,9 +96,6 @@ def _sequence(parts: list[str]) -> tuple[list[Sequence], list[str]]:
 def _slot(part: str) -> Slot:
     if not part.startswith("{"):
         return Word(part)
-    inside = part[1:-1]
-    if ":" in inside:
-        return Decides(*inside.split(":"))
-    if "<" in inside:
-        return Follows(*inside.split("<"))
-    return Free(inside)
+    keys = tuple(Key(instance, role) for role, instance in _KEY.findall(part))  # type: ignore[arg-type]
+    wordclass = re.split("[:<~]", part[1:-1])[0]
+    return Dependent(wordclass, keys) if keys else Free(wordclass)

@@ -1,39 +1,33 @@
-"""Labelled texts and their counterfactual twins.
+"""Labelled texts: texts that express a variable, with its consequence and a counterfactual twin.
 
-A labelled text is one sentence that expresses the variable, after one or two others. Its sentence is drawn from the
-language, then do(variable = label) gives it the wanted label, and do(variable = another label) its twin: the same
-choices everywhere else, hence the same length, word for word.
+A text has one or two sentences and then the one that a consequence stands in. It is drawn from the language until its
+last sentence has what is wanted; then do(variable = label) gives it the wanted label, and do(variable = another label)
+makes its twin.
 """
 
 from collections.abc import Iterator
 from random import Random
 
-from sae.core.errors import InputError, nearest
+from sae.core.errors import InputError
 from sae.core.records import Consequence, LabelledText, Twin
-from sae.microworld.frames import VARIABLES
-from sae.microworld.generate import Sentence, character_offsets, intervene, sentence, stream
-from sae.microworld.lexicon import LABELLED
+from sae.microworld.automaton import TEXT_LEVEL, Option
+from sae.microworld.counterfactual import consequence, intervened, words_at
+from sae.microworld.generate import Document, stream, traced, walk
+from sae.microworld.labels import decisions, label_at, labels
+from sae.microworld.parse import read
 
-
-def labels(variable: str) -> tuple[str, ...]:
-    """The labels of a variable; raises InputError for an unknown one."""
-    match variable:
-        case "number":
-            return tuple(LABELLED["is"])
-        case "sentiment":
-            return tuple(LABELLED["verdict"])
-        case "capital":
-            return tuple(LABELLED["city"])
-        case _:
-            allowed = ", ".join(VARIABLES)
-            raise InputError(f"no variable {variable!r}; there are {allowed}{nearest(variable, VARIABLES)}")
+_RIVALS = {"number": "number.attractor", "gender": "gender.other"}
+"""Instances of the same variable that can stand between its word and what follows from it."""
+_N_TRIES = 200
+"""Last sentences tried after the same beginning."""
 
 
 def labelled(variable: str, n: int, seed: int) -> list[LabelledText]:
     """`n` different texts that express the variable, their labels balanced, each with its consequence and its twin.
 
     Args:
-        variable: one of `VARIABLES`. Every other text of `number` has an attractor of the other number.
+        variable: one of `VARIABLES` or `ASPECTS`. Every other text of `number` has an attractor of the other number
+            between subject and verb, of `gender` a name of the other gender between name and pronoun.
         n: texts, twins not counted.
         seed: the same texts for the same seed.
 
@@ -45,81 +39,115 @@ def labelled(variable: str, n: int, seed: int) -> list[LabelledText]:
         raise InputError(f"cannot write {n} texts; the number must not be negative")
     rng = stream(f"labelled/{variable}", seed)
     written: dict[str, LabelledText] = {}
-    for wanted, attracted in _plan(rng, allowed, n):
-        record = _record(rng, variable, wanted, attracted)
+    for wanted, opposed in _plan(rng, allowed, n):
+        record = _record(rng, variable, wanted, opposed)
         while record.text in written:
-            record = _record(rng, variable, wanted, attracted)
+            record = _record(rng, variable, wanted, opposed)
         written[record.text] = record.model_copy(update={"group": f"microworld/{variable}/{seed}/{len(written)}"})
     return list(written.values())
 
 
 def twin_of(text: LabelledText) -> LabelledText:
-    """The twin as a labelled text of its own, whose twin is the text."""
+    """The twin as a labelled text of its own, whose twin is the text.
+
+    Raises:
+        InputError: the text has no twin.
+    """
     if text.twin is None:
         raise InputError(f"the text {text.text!r} has no twin")
-    consequence = text.consequence
-    if consequence is not None:
-        word = text.text[: consequence.position].count(" ") + 1
-        position = character_offsets(text.twin.text.split(" "))[word] - 1
-        consequence = Consequence(position=position, tokens=consequence.tokens)
+    held = text.consequence
+    if held is not None:
+        place = text.text[: held.position].count(" ") + 1
+        held = Consequence(position=read(text.twin.text).begins[place] - 1, tokens=held.tokens)
     return LabelledText(
         text=text.twin.text,
         variable=text.variable,
         label=text.twin.label,
         span=text.twin.span,
-        consequence=consequence,
+        consequence=held,
         twin=Twin(text=text.text, label=text.label, span=text.span),
         group=text.group,
     )
 
 
 def _plan(rng: Random, allowed: tuple[str, ...], n: int) -> Iterator[tuple[str, bool]]:
-    """Labels in rounds of all of them, each round in an order of its own; every other round is with an attractor."""
+    """Labels in rounds of all of them, each round in an order of its own; every other round is with a rival."""
     for begin in range(0, n, len(allowed)):
         for label in rng.sample(allowed, len(allowed))[: n - begin]:
             yield label, begin // len(allowed) % 2 == 0
 
 
-def _record(rng: Random, variable: str, label: str, attracted: bool) -> LabelledText:
-    chosen = _expressing(rng, variable, label, attracted and variable == "number")
+def _record(rng: Random, variable: str, label: str, opposed: bool) -> LabelledText:
+    document, place = _expressing(rng, variable, label, opposed and variable in _RIVALS)
+    later = consequence(document, place)
+    assert later is not None, f"nothing follows from {variable} in {document.text!r}"
     other = rng.choice([each for each in labels(variable) if each != label])
-    before = [word for _ in range(rng.randint(1, 2)) for word in sentence(rng).words]
-    counterfactual = _text(before, intervene(chosen, variable, other), variable)
-    return _text(before, chosen, variable).model_copy(
-        update={"twin": Twin(text=counterfactual.text, label=other, span=counterfactual.span)}
+    counterfactual = intervened(document, place, other)
+    return LabelledText(
+        text=document.text,
+        variable=variable,
+        label=label,
+        span=_span(document, place),
+        consequence=Consequence(
+            position=document.begins[later] - 1,
+            tokens={each: f" {word}" for each, word in words_at(document, place, later).items()},
+        ),
+        twin=Twin(text=counterfactual.text, label=other, span=_span(counterfactual, place)),
     )
 
 
-def _expressing(rng: Random, variable: str, label: str, attracted: bool) -> Sentence:
-    """A sentence with the wanted label and, if asked for, an attractor of another."""
+def _span(document: Document, place: int) -> tuple[int, int]:
+    begin = document.begins[place]
+    return begin, begin + len(document.words[place])
+
+
+def _expressing(rng: Random, variable: str, label: str, opposed: bool) -> tuple[Document, int]:
+    """A text whose last sentence has a consequence of the label, and where it is decided."""
     while True:
-        drawn = sentence(rng)
-        if drawn.decided(variable) is None:
+        before = walk(rng, rng.randint(1, 2))
+        if variable in TEXT_LEVEL and not _is_open(Document(traced(before)), variable):
             continue
-        wanted = intervene(drawn, variable, label)
-        if not attracted or _opposed(wanted, label):
-            return wanted
+        for _ in range(_N_TRIES):
+            document = _followed_by(before, walk(rng, 1, before[-1].target), variable)
+            place = None if document is None else _place(document, variable)
+            if document is None or place is None:
+                continue
+            wanted = intervened(document, place, label)
+            if not opposed or _is_opposed(wanted, place, _RIVALS[variable]):
+                return wanted, place
 
 
-def _opposed(drawn: Sentence, label: str) -> bool:
-    attractor = drawn.decided("attractor")
-    return attractor is not None and attractor.mark.label != label
+def _is_open(before: Document, variable: str) -> bool:
+    """Whether a beginning decides the variable and nothing has followed from it yet."""
+    return any(consequence(before, place) is None for place in decisions(before, variable))
 
 
-def _text(before: list[str], chosen: Sentence, variable: str) -> LabelledText:
-    words = [*before, *chosen.words]
-    begins = character_offsets(words)
-    decided, followed = chosen.decided(variable), chosen.followed(variable)
-    assert decided is not None, f"{' '.join(words)!r} does not express {variable}"
-    assert followed is not None, f"nothing follows from {variable} in {' '.join(words)!r}"
-    begin, mark = begins[len(before) + decided.position], followed.mark
-    return LabelledText(
-        text=" ".join(words),
-        variable=variable,
-        label=decided.mark.label,
-        span=(begin, begin + len(chosen.words[decided.position])),
-        consequence=Consequence(
-            position=begins[len(before) + followed.position] - 1,
-            tokens={label: f" {counterparts[mark.index]}" for label, counterparts in LABELLED[mark.wordclass].items()},
-        ),
+def _followed_by(before: list[Option], last: list[Option], variable: str) -> Document | None:
+    """The document of both, if its last sentence has a word that depends on the variable."""
+    if any(option.mark and variable in {*option.mark.instances, *_wholes(option.mark.instances)} for option in last):
+        return Document(traced([*before, *last]))
+    return None
+
+
+def _wholes(instances: tuple[str, ...]) -> Iterator[str]:
+    return (instance.partition(".")[0] for instance in instances)
+
+
+def _place(document: Document, variable: str) -> int | None:
+    """Where the variable is decided whose consequence stands in the last sentence: before it, for a text's variable."""
+    last = document.tokens[-1].sentence
+    for place in decisions(document, variable):
+        later = consequence(document, place)
+        decided_early = document.tokens[place].sentence < last
+        if later is not None and document.tokens[later].sentence == last and decided_early == (variable in TEXT_LEVEL):
+            return place
+    return None
+
+
+def _is_opposed(document: Document, place: int, rival: str) -> bool:
+    later = consequence(document, place)
+    return any(
+        token.mark is not None and token.mark.decides == rival and label_at(document, at) != label_at(document, place)
+        for at, token in enumerate(document.tokens[:later])
+        if at > place
     )

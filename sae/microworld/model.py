@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sae.microworld.automaton import language
+from sae.microworld.automaton import words
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -26,8 +26,7 @@ def folder() -> Path:
 @cache
 def vocabulary() -> dict[str, int]:
     """Every word's token, after those of the special ones."""
-    words = sorted({word for state in language() for word in state.words})
-    return {word: token for token, word in enumerate((*SPECIAL, *words))}
+    return {word: token for token, word in enumerate((*SPECIAL, *words()))}
 
 
 def tokenizer() -> "PreTrainedTokenizerFast":
@@ -35,14 +34,14 @@ def tokenizer() -> "PreTrainedTokenizerFast":
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordLevel(vocabulary(), unk_token=UNKNOWN))
-    words.normalizer = normalizers.Lowercase()  # type: ignore[assignment]
-    words.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
-    words.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+    by_word = Tokenizer(models.WordLevel(vocabulary(), unk_token=UNKNOWN))
+    by_word.normalizer = normalizers.Lowercase()  # type: ignore[assignment]
+    by_word.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    by_word.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
         single=f"{BOS} $A", special_tokens=[(BOS, vocabulary()[BOS])]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=words,
+        tokenizer_object=by_word,
         pad_token=PAD,
         bos_token=BOS,
         unk_token=UNKNOWN,

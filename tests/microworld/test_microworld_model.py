@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from sae.microworld import documents, folder, labelled, tokenizer, twin_of, untrained, vocabulary
 from sae.microworld.score import score
@@ -49,25 +50,40 @@ def test_spans_and_consequences_are_whole_tokens():
 
 
 def test_the_shipped_model_keeps_its_limits(shipped: LlamaForCausalLM):
-    assert sum(p.numel() for p in shipped.parameters()) <= 1_000_000
+    assert sum(p.numel() for p in shipped.parameters()) <= 2_000_000
     assert {p.dtype for p in shipped.parameters()} == {torch.float32}
-    assert (folder() / "model.safetensors").stat().st_size <= 4_000_000
-    assert shipped.config.num_hidden_layers == 4
-    assert shipped.config.hidden_size == 128
+    assert (folder() / "model.safetensors").stat().st_size <= 8_000_000
+    assert shipped.config.num_hidden_layers >= 4
     assert shipped.config.max_position_embeddings >= 256
 
 
-def test_the_shipped_model_speaks_the_language(shipped: LlamaForCausalLM):
-    figures = score(shipped, n_texts=600, seed=11)
-    assert figures["excess_nats"] < 0.03
-    for name in ("agreement", "agreement_attractor", "sentiment", "capital"):
-        assert figures[name] >= 0.97, name
+LEAST = {
+    "agreement": 0.99,
+    "agreement_attractor": 0.98,
+    "capital": 0.98,
+    "pronoun": 0.98,
+    "pronoun_distractor": 0.98,
+    "sentiment": 0.97,
+    "grammatical": 0.97,
+}
 
 
-def test_the_record_of_the_training_states_these_figures():
+def test_the_shipped_weights_speak_the_language_as_their_record_says(shipped: LlamaForCausalLM):
+    """The whole score on 2,000 held-out texts, in well under a minute."""
+    record = json.loads((folder() / "training.json").read_text())["held_out"]
+    figures = score(shipped, n_texts=2000)
+    assert figures["excess_nats"] <= 0.02
+    assert figures["excess_nats"] == pytest.approx(record["excess_nats"], abs=1e-4)
+    for name, least in LEAST.items():
+        assert figures[name] >= least, name
+        assert figures[name] == pytest.approx(record[name], abs=0.003), name
+
+
+def test_the_record_of_the_training_says_how_to_repeat_it():
     record = json.loads((folder() / "training.json").read_text())
-    assert {"command", "seed", "n_steps", "n_words", "seconds", "n_parameters", "held_out"} <= set(record)
-    assert record["held_out"]["agreement"] >= 0.97
+    assert {"command", "recipe", "n_words", "seconds", "n_parameters", "held_out"} <= set(record)
+    assert str(record["recipe"]["seed"]) in record["command"]
+    assert record["seconds"] <= 20 * 60
 
 
 def test_the_untrained_model_is_the_same_shape_and_knows_nothing(shipped: LlamaForCausalLM):
@@ -76,7 +92,7 @@ def test_the_untrained_model_is_the_same_shape_and_knows_nothing(shipped: LlamaF
     assert shapes == {name: p.shape for name, p in shipped.named_parameters()}
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert not torch.equal(untrained(1).lm_head.weight, model.lm_head.weight)
-    figures = score(model, n_texts=100)
+    figures = score(model, n_texts=20)
     assert figures["excess_nats"] > 1
     assert figures["capital"] < 0.5
 
@@ -89,21 +105,34 @@ def test_making_an_untrained_model_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
+def run(*options: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), "--threads", "1", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True, **more)
+
+
 def test_the_script_scores_from_any_directory(tmp_path: Path):
-    run = subprocess.run(
-        [sys.executable, str(SCRIPT), "--score", "--json", "--texts", "50", "--threads", "1"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(run.stdout.splitlines()[-1])["agreement"] >= 0.9
+    done = run("--score", "--json", "--texts", "50", cwd=tmp_path)
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert {"excess_nats", *LEAST} <= set(figures)
+    assert figures["agreement"] >= 0.9
 
 
-def test_the_script_trains_and_writes_a_folder(tmp_path: Path):
-    command = [sys.executable, str(SCRIPT), "--steps", "2", "--out", str(tmp_path / "out"), "--texts", "20", "--json"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "words/s" in run.stderr
-    assert " left" in run.stderr
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").config.num_hidden_layers == 4
-    assert json.loads((tmp_path / "out" / "training.json").read_text())["n_steps"] == 2
+def test_a_killed_training_goes_on_and_ends_with_the_same_bits(tmp_path: Path):
+    whole = run("--steps", "34", "--documents", "4", "--out", str(tmp_path / "whole"), "--texts", "5", "--json")
+    assert "words/s" in whole.stderr
+    assert " left" in whole.stderr
+    options = ["--steps", "34", "--documents", "4", "--out", str(tmp_path / "killed"), "--texts", "5", "--threads", "1"]
+    killed = subprocess.Popen([sys.executable, str(SCRIPT), *options], stderr=subprocess.PIPE, text=True)
+    assert killed.stderr is not None
+    next(line for line in killed.stderr if line.startswith("step 32/"))
+    killed.kill()
+    killed.communicate()
+    assert not (tmp_path / "killed").exists()
+    again = run(*options)
+    assert "going on from step" in again.stderr
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+    record = json.loads((tmp_path / "killed" / "training.json").read_text())
+    assert record["recipe"] == {"seed": 0, "n_steps": 34, "n_documents": 4, "n_threads": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
+    assert LlamaForCausalLM.from_pretrained(tmp_path / "killed").config.num_hidden_layers >= 4

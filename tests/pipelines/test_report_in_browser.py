@@ -36,7 +36,15 @@ def test_the_report_opens_offline(page: Page, quickstart: dict[str, Any], width:
     assert said == []
     assert asked == [report.as_uri()]
     assert page.locator("h1").inner_text() == "Quickstart"
-    for heading in ("Scorecard", "Training", "Variables and their best latents", "Dose-response", "Feature cards"):
+    for heading in (
+        "Scorecard",
+        "Training",
+        "Variables",
+        "What the model knows of them",
+        "Their best latents",
+        "Dose-response",
+        "Feature cards",
+    ):
         assert page.get_by_role("heading", name=heading, exact=True).is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     widths = "[...document.querySelectorAll('svg')].filter(s => s.checkVisibility()).map(s => s.clientWidth)"

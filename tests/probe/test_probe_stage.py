@@ -64,7 +64,7 @@ def test_the_files_can_be_read_back_and_a_run_repeats_to_the_byte(train: Artifac
     selection, findings = read_selection(folders[0]), read_findings(folders[0] / "findings.jsonl")
     assert selection.site == SITE
     assert list(selection.variables) == ["number", "sentiment"]
-    assert len(findings) == metrics["n_findings"] == 10
+    assert len(findings) == metrics["n_findings"] == 2 * (5 + 3)
     for variable, chosen in selection.variables.items():
         (target,) = chosen.tasks
         assert load_file(folders[0] / DIRECTIONS)[direction_key(variable, target)].shape == (128,)
