@@ -11,15 +11,16 @@ from sae.dictionary import Dictionary, DictionaryConfig, TopK
 from sae.evaluation.splicing import Window
 from sae.lm.documents import Document
 from sae.lm.load import LoadedModel
-from sae.lm.packing import Packing, batches
+from sae.lm.packing import Packing, batches, isolates
 from sae.lm.tiny import N_VOCAB, tiny
 
 WIDTH = 16
 
 
-@pytest.fixture(scope="session")
-def loaded() -> LoadedModel:
-    return LoadedModel(tiny("llama"), None, "0" * 64, "tiny")
+@pytest.fixture(scope="session", params=["llama", "bloom"])
+def loaded(request: pytest.FixtureRequest) -> LoadedModel:
+    """A family that isolates documents within a window, and one that reads one a row."""
+    return LoadedModel(tiny(request.param), None, "0" * 64, "tiny")
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +31,12 @@ def documents() -> list[Document]:
 
 
 @pytest.fixture(scope="session")
-def windows_of(documents: list[Document]) -> Callable[[int], list[Window]]:
+def windows_of(loaded: LoadedModel, documents: list[Document]) -> Callable[[int], list[Window]]:
     """Packed windows, so many in a batch, in which all but the first position of a document is harvested."""
 
     def windows_of(n: int) -> list[Window]:
         pieces = [piece for document in documents for piece in document.pieces(32)]
-        packed = batches(pieces, Packing(window=32), n)
+        packed = batches(pieces, Packing(window=32, rows="isolated" if isolates(loaded) else "single"), n)
         return [Window(p, p.documents, (p.positions > 0) & p.valid) for p in packed]
 
     return windows_of
