@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sae.intervention import Intervention, Operation, add, applying, indices, on_generated
+from sae.intervention import Intervention, Operation, ablate, add, applying, at, indices, on_generated
 from sae.lm import editing, generate, reading
 from sae.lm.tiny import tiny
 
-from .conftest import DIRECTION, LONGEST, PROMPTS, SITE, Case, normal
+from .conftest import DIRECTION, LONGEST, MASK, PROMPTS, SITE, Case, normal
 
 N_NEW = 3
 ALL = (0, 1, 2)
@@ -91,3 +91,34 @@ def test_the_last_token_of_the_prompt_stays_the_last_of_the_prompt() -> None:
     with editing(model_of("llama"), {SITE: Spy()}):
         generate(model_of("llama"), PROMPTS, 3, padding="right", cache=False)
     assert seen == [[[row, len(prompt) - 1] for row, prompt in enumerate(PROMPTS)]] * 3
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize(
+    "site", ["embed", *(f"blocks.1.{at}" for at in ("attn_q", "attn_pattern", "attn_z", "attn_heads", "mlp_hidden"))]
+)
+def test_places_inside_a_block_are_edited_at_the_same_tokens(name: str, site: str) -> None:
+    model = model_of(name)
+    for rule in (indices(0, -1), on_generated(), at(MASK)):
+        edits = Intervention({site: [ablate(positions=rule)]})
+        with applying(model, edits):
+            together = generate(model, PROMPTS, N_NEW)
+            other = generate(model, PROMPTS, N_NEW, padding="right", cache=False)
+        assert [one.tolist() for one in together.tokens] == [one.tolist() for one in other.tokens]
+    with applying(model, Intervention({site: [ablate(positions=indices(0, -1))]})), reading(model, [site]) as captured:
+        model(input_ids=torch.stack([PROMPTS[1], PROMPTS[1].flip(0)]))
+    x = captured[site].movedim(2, 1) if site.endswith("attn_pattern") else captured[site]
+    assert (x.flatten(2) == 0).all(-1).tolist() == [[True, False, False, True]] * 2
+
+
+@pytest.mark.parametrize("operation", ["add direction", "set latents", "splice transcoder", "project out to mean"])
+@pytest.mark.parametrize("rule", ["everywhere", "prompt", "generated", "indices", "mask"])
+def test_the_model_s_own_generate_says_the_same(operation: str, rule: str) -> None:
+    model, case = model_of("llama"), Case(operation, rule)
+    ids, mask = laid_out("left")
+    with applying(model, Intervention({SITE: [case.made()]})):
+        inputs = {"input_ids": ids, "attention_mask": mask, "pad_token_id": 0}
+        theirs = model.generate(**inputs, max_new_tokens=N_NEW, do_sample=False)  # type: ignore[operator]
+            input_ids=ids, attention_mask=mask, max_new_tokens=N_NEW, do_sample=False, pad_token_id=0
+        )  # type: ignore[operator]
+    assert theirs[:, LONGEST:].tolist() == continued("llama", case.made())

@@ -1,5 +1,7 @@
 """Laws of the operations: what cancels, what stays, what moves."""
 
+from collections.abc import Callable
+from dataclasses import replace as replaced
 from pathlib import Path
 
 import pytest
@@ -7,40 +9,38 @@ import torch
 from torch import Tensor
 
 from sae.core.errors import InputError, WorldError
-from sae.dictionary import Dictionary, DictionaryConfig, Relu, TopK
+from sae.dictionary import Dictionary, DictionaryConfig, Relu
 from sae.intervention import (
     Direction,
+    Operation,
+    ablate,
     add,
+    affine,
     at,
     except_tokens,
+    in_order,
     interchange,
     load_direction,
+    measured,
+    multiply,
     orthonormal,
     project_out,
     replace,
+    scale_latents,
     set_latents,
     splice,
 )
-from sae.lm import context_of, editing, reading
+from sae.lm import Context, context_of, editing, reading
 from sae.lm.tiny import tiny
 
-D, SITE = 16, "blocks.1.resid_post"
+from .conftest import SITE, D, normal
+
 IDS = torch.randint(3, 48, (3, 9), generator=torch.Generator().manual_seed(1))
 HERE = context_of({"input_ids": IDS})
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture(params=["topk", "relu"])
-def dictionary(request: pytest.FixtureRequest) -> Dictionary:
-    activation = TopK(k=5) if request.param == "topk" else Relu()
-    result = Dictionary(DictionaryConfig(d_in=D, d_out=D, d_sae=40, activation=activation))
-    with torch.no_grad():
-        for seed, weight in enumerate(result.parameters()):
-            weight.copy_(normal(*weight.shape, seed=seed) / 2)
-    return result.requires_grad_(False)
+def context(n_texts: int = 3, captured: dict[str, Tensor] | None = None) -> Context:
+    return replaced(context_of({"input_ids": IDS[:n_texts]}), captured=captured or {})
 
 
 @pytest.fixture
@@ -182,3 +182,109 @@ def test_bad_input_is_refused_by_name(dictionary: Dictionary, x: Tensor) -> None
     transcoder = Dictionary(DictionaryConfig(d_in=D, d_out=8, d_sae=4, activation=Relu(), subtract_b_dec=False))
     with pytest.raises(InputError, match="from width 16 to 8 cannot edit"):
         splice(transcoder)
+
+
+def as_it_is(x: Tensor, dictionary: Dictionary) -> list[Operation]:
+    """Every operation with settings that leave x as it is."""
+    z = dictionary.encode(x).dense()
+    return [
+        add(normal(D), 0.0),
+        add(torch.zeros(3, 9, D), 2.0),
+        add(Direction(normal(D), SITE, "std", "a test", length=2.0), 0.0),
+        replace(x),
+        affine(torch.eye(D), torch.zeros(D)),
+        interchange(normal(4, D), x),
+        multiply(normal(4, D), 1.0, normal(D, seed=4)),
+        set_latents(dictionary, {2: z[..., 2], 5: lambda old: old}),
+        scale_latents(dictionary, {2: 1.0, 30: 1.0}),
+        set_latents(dictionary, {2: z[..., 2]}, source="embed"),
+        in_order(add(normal(D), 0.0), replace(x), scale_latents(dictionary, {7: 1.0})),
+    ]
+
+
+def test_settings_that_say_as_it_is_change_nothing(dictionary: Dictionary, x: Tensor) -> None:
+    here = context(captured={"embed": x})
+    for operation in as_it_is(x, dictionary):
+        assert torch.equal(operation(x, here), x), str(operation)
+
+
+def test_multiplying_moves_the_coordinates_and_nothing_else(x: Tensor) -> None:
+    directions, centre = normal(3, D), normal(D, seed=4)
+    y, basis = multiply(directions, -2.0, centre)(x, HERE), orthonormal(directions)
+    torch.testing.assert_close((y - centre) @ basis.T, -2 * ((x - centre) @ basis.T), atol=1e-5, rtol=1e-5)
+    rest = torch.eye(D) - basis.T @ basis
+    torch.testing.assert_close(y @ rest, x @ rest, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        multiply(directions, 0.0)(x, HERE), project_out(directions)(x, HERE), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_scaling_latents_is_setting_them_to_multiples(dictionary: Dictionary, x: Tensor) -> None:
+    scaled = scale_latents(dictionary, {7: 3.0, 30: 0.0})(x, HERE)
+    torch.testing.assert_close(scaled, set_latents(dictionary, {7: lambda old: 3 * old, 30: 0.0})(x, HERE))
+
+
+def test_ablation_leaves_zero_or_the_mean(x: Tensor) -> None:
+    assert not ablate()(x, HERE).any()
+    assert torch.equal(ablate(normal(D))(x, HERE), normal(D).expand_as(x))
+    assert str(ablate()) == "replace by 0 everywhere"
+
+
+def test_operations_of_an_order_act_one_after_the_other(dictionary: Dictionary, x: Tensor) -> None:
+    one, other = add(normal(D), 3.0), splice(dictionary)
+    assert torch.equal(in_order(one, other)(x, HERE), other(one(x, HERE), HERE))
+    assert not torch.equal(in_order(one, other)(x, HERE), in_order(other, one)(x, HERE))
+
+
+def test_a_transcoder_reads_its_source(x: Tensor) -> None:
+    config = DictionaryConfig(d_in=8, d_out=D, d_sae=20, activation=Relu(), subtract_b_dec=False)
+    transcoder, source = Dictionary(config).requires_grad_(False), normal(3, 9, 8, seed=2)
+    for seed, weight in enumerate(transcoder.parameters()):
+        weight.copy_(normal(*weight.shape, seed=seed))
+    here = context(captured={"blocks.1.mlp_in": source})
+    assert torch.equal(splice(transcoder, source="blocks.1.mlp_in")(x, here), transcoder(source))
+    active = transcoder.encode(source).dense()[..., [4]]
+    removed = set_latents(transcoder, {4: 0.0}, source="blocks.1.mlp_in")(x, here)
+    torch.testing.assert_close(removed, x - active * transcoder.W_dec[4])
+
+
+def test_a_unit_is_measured_on_activations() -> None:
+    x, vector = normal(500, D) * torch.linspace(1, 3, D) + 1, torch.eye(D)[3] * 7
+    assert measured(vector, SITE, "std", "a test", x).length == pytest.approx(
+        float(x[:, 3].std(correction=0)), rel=1e-5
+    )
+    assert measured(vector, SITE, "norm", "a test", x).length == pytest.approx(float(x.norm(dim=1).mean()), rel=1e-5)
+    assert measured(vector, SITE, "model", "a test", x).length == 1.0
+    moved = add(measured(vector, SITE, "std", "a test", x), 2.0)(x[None, :9], context(1)) - x[None, :9]
+    torch.testing.assert_close(moved[0, :, 3], 2 * x[:, 3].std(correction=0).expand(9))
+    with pytest.raises(InputError, match="width 16 and activations of width 3"):
+        measured(vector, SITE, "std", "a test", x[:, :3])
+    with pytest.raises(InputError, match=r"cannot be 0\.0 long"):
+        measured(vector, SITE, "std", "a test", torch.ones(5, D))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: add(torch.tensor([1.0, float("nan")])), "are not all finite"),
+        (lambda: add(normal(D), float("inf")), "strength inf is not finite"),
+        (lambda: add(normal(1, 2, 3, D)), r"give \[d\], \[batch, d\] or \[batch, position, d\]"),
+        (lambda: affine(torch.eye(3), torch.zeros(4)), "do not fit"),
+        (lambda: interchange(normal(2, D), normal(3)), "directions of width 16 and a value of width 3"),
+        (lambda: project_out(normal(2, D), normal(3)), "directions of width 16 and a value of width 3"),
+        (lambda: multiply(normal(1, D), float("nan")), "factor nan is not finite"),
+        (lambda: in_order(), "no operation is named"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(make: Callable[[], Operation], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_latents_that_cannot_be_set_are_refused(dictionary: Dictionary) -> None:
+    with pytest.raises(InputError, match="the value of latent 3: nan is not finite"):
+        set_latents(dictionary, {3: float("nan")})
+    with pytest.raises(InputError, match="must be finite: a number"):
+        set_latents(dictionary, {3: torch.full((3, 9), float("nan"))})
+    with pytest.raises(InputError, match="no site 'nowhere'"):
+        splice(dictionary, source="nowhere")
