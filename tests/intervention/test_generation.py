@@ -119,6 +119,4 @@ def test_the_model_s_own_generate_says_the_same(operation: str, rule: str) -> No
     with applying(model, Intervention({SITE: [case.made()]})):
         inputs = {"input_ids": ids, "attention_mask": mask, "pad_token_id": 0}
         theirs = model.generate(**inputs, max_new_tokens=N_NEW, do_sample=False)  # type: ignore[operator]
-            input_ids=ids, attention_mask=mask, max_new_tokens=N_NEW, do_sample=False, pad_token_id=0
-        )  # type: ignore[operator]
     assert theirs[:, LONGEST:].tolist() == continued("llama", case.made())
