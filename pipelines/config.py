@@ -21,9 +21,10 @@ from pipelines.validate import ValidateConfig
 from pipelines.yaml_values import read_file, read_value
 from sae.core.config import EXECUTION, Strict
 from sae.core.errors import InputError, nearest
+from sae.lm.options import ModelOptions
 from sae.training.config import TrainConfig
 
-PATH_KEYS = ("model", "text.source", "text.chat_template", "concepts")
+PATH_KEYS = ("model", "model_options.offload_folder", "text.source", "text.chat_template", "concepts")
 _FILES = (".jsonl", ".json", ".txt", ".csv", ".parquet", ".arrow", ".jinja")
 EMBEDDED = "microworld"
 _TYPES_IN_PLACES = ("tuple[", "literal[", "constrained-")
@@ -62,6 +63,7 @@ class Experiment(Strict):
     """`microworld`, a folder in the Hugging Face layout, or a hub name with optional @revision."""
     model_dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the model's forward pass."""
+    model_options: ModelOptions = ModelOptions()
     device: Annotated[str, EXECUTION] = "auto"
     """Where the model runs: auto, cpu, cuda, cuda:1 …"""
     site: str | tuple[str, ...] = "blocks.2.resid_post"

@@ -44,7 +44,7 @@ class Stage:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("harvest", "activations", (), ("model", "model_dtype", "site", "text")),
+        Stage("harvest", "activations", (), ("model", "model_dtype", "model_options", "site", "text")),
         Stage("train", "dictionaries", ("harvest",), ()),
         Stage("evaluate", "evaluations", ("harvest", "train"), ("seed", "model")),
         Stage("catalogue", "catalogues", ("harvest", "train"), ("seed", "model")),
@@ -199,6 +199,8 @@ class Run:
                 return self._resources.concepts_fingerprint
             case "site":
                 return experiment.sites
+            case "model_options":
+                return experiment.model_options.hashed()
             case _:
                 return getattr(experiment, key)
 
@@ -229,6 +231,7 @@ class Run:
             "metrics": metrics,
             "seed": planned.inputs["section"].get("seed", self.members[0].seed),
             "device": self._resources.device,
+            "model_options": self.members[0].model_options.model_dump(mode="json"),
             "threads": torch.get_num_threads(),
             "machine": platform.machine(),
             "versions": library_versions(),

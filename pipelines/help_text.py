@@ -72,7 +72,7 @@ def _keys(model: type[Strict], prefix: str) -> str:
         inner = section_type(field.annotation)
         if inner is None:
             lines.append(_key(prefix + (field.alias or name), field))
-        elif prefix or name == "text":
+        elif prefix or name in ("text", "model_options"):
             lines.append(_keys(inner, f"{prefix}{name}."))
     return "".join(lines)
 

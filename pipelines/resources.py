@@ -64,7 +64,8 @@ class Resources:
 
     @functools.cache  # noqa: B019 (one Resources lives as long as its process)
     def model(self) -> LoadedModel:
-        return load_model(self.model_reference, dtype=self._experiment.model_dtype, device=self.device)
+        experiment = self._experiment
+        return load_model(self.model_reference, experiment.model_dtype, self.device, experiment.model_options)
 
     def texts(self) -> Corpus:
         return read_corpus(self._experiment.text, lambda: self.model().tokenizer)

@@ -149,7 +149,8 @@ def _placement(options: ModelOptions, device: torch.device) -> dict[str, Any]:
     if _placed(options):
         given["device_map"] = {"": device} if options.device_map == WHOLE else options.device_map
     if options.max_memory:
-        given["max_memory"] = dict(options.max_memory)
+        # A GPU is a number there, and JSON's keys are text.
+        given["max_memory"] = {int(k) if str(k).isdigit() else k: v for k, v in options.max_memory.items()}
     if options.offload_folder:
         given["offload_folder"] = options.offload_folder
     if options.bitsandbytes:

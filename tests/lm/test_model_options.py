@@ -96,7 +96,7 @@ def test_options_reach_hugging_face(model_folder: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", from_pretrained)
     four_bits = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"}
-    options = ModelOptions(bitsandbytes=four_bits, max_memory={0: "20GiB"}, device_map="balanced", offload_folder="x")
+    options = ModelOptions(bitsandbytes=four_bits, max_memory={"0": "20GiB"}, device_map="balanced", offload_folder="x")
     with pytest.raises(ReachedError):
         load_model(str(model_folder), options=options)
     quantised = given["quantization_config"]
