@@ -34,7 +34,7 @@ from sae.lm.families import family_of
 from sae.lm.kernel import weights_of
 from sae.lm.load import Model, module_of
 from sae.lm.site import Place, Side, Site, head_counts, place_of
-from sae.lm.view import Flat, Whole, put_back, seen
+from sae.lm.view import Flat, View, Whole, put_back, seen
 from sae.lm.weights import weight_of
 
 Act = Callable[[Tensor], Tensor | None]
@@ -85,41 +85,67 @@ _this_thread = _Thread()
 
 
 def attach(stack: ExitStack, model: Model, site: Site, act: Act) -> None:
-    """Runs `act` on the activation at a site until the stack closes; what it gives takes the activation's place."""
+    """Runs `act` on the activation at a site until the stack closes; what it gives takes the activation's place.
+
+    Where gradients are recorded, all that is computed from the site is computed from the tensor that `act` was given
+    (or gave), so the gradient by that tensor is the site's.
+    """
     module = module_of(model)
     place = place_of(module, site)
-    if isinstance(place.view, Whole):
-        _at(stack, module, place, act)
-        return
-    shape: list[int] = []
     if isinstance(place.view, Flat):
-        block = Place(f"{family_of(module).blocks}.{site.block}", "input", Whole(), _FIRST)
-        _at(stack, module, block, lambda x: shape.__setitem__(slice(None), x.shape[:1]))
+        act = _unflattened(stack, module, site, act)
+    elif not isinstance(place.view, Whole):
+        act = _through(place.view, act)
+    if site.name == "resid_mid" and place.side == "input":
+        act = _carried(stack, module, site, act)
+    _at(stack, module, place, act)
 
+
+def _through(view: View, act: Act) -> Act:
     def through_view(x: Tensor) -> Tensor | None:
-        before = seen(place.view, x, *(shape or [len(x)]))
+        before = seen(view, x)
         y = act(before)
-        return None if y is None or y is before else put_back(place.view, x, y)
+        if (y is None or y is before) and not before.requires_grad:
+            return None
+        return put_back(view, x, before if y is None else y)
 
-    _at(stack, module, place, through_view)
+    return through_view
 
 
-def attach_edit(stack: ExitStack, model: Model, site: Site, act: Callable[[Tensor], Tensor]) -> None:
-    """As `attach`, for a function that changes the activation: the change reaches all that is computed from it."""
-    module = module_of(model)
-    if site.name != "resid_mid" or place_of(module, site).side != "input":
-        attach(stack, module, site, act)
-        return
+def _unflattened(stack: ExitStack, module: nn.Module, site: Site, act: Act) -> Act:
+    """As seen with batch and position apart: the block's input tells the batch."""
+    n_batch: list[int] = []
+
+    def at_block(x: Tensor) -> None:
+        n_batch[:] = [len(x)]
+
+    def with_batch(x: Tensor) -> Tensor | None:
+        return _through(Flat(*n_batch), act)(x)
+
+    _at(stack, module, Place(_block(module, site), "input", Whole(), _FIRST), at_block)
+    return with_batch
+
+
+def _carried(stack: ExitStack, module: nn.Module, site: Site, act: Act) -> Act:
+    """The change that `act` makes is added to the block's output too."""
     change: list[Tensor] = []
 
-    def into_norm(x: Tensor) -> Tensor:
+    def into_norm(x: Tensor) -> Tensor | None:
+        change.clear()
         y = act(x)
-        change[:] = [y - x]
+        if y is not None and y is not x:
+            change.append(y - x)
         return y
 
-    attach(stack, module, site, into_norm)
-    block = Place(f"{family_of(module).blocks}.{site.block}", "output", Whole(), _FIRST)
-    _at(stack, module, block, lambda x: x + change.pop())
+    def into_residual(x: Tensor) -> Tensor | None:
+        return x + change.pop().view_as(x) if change else None
+
+    _at(stack, module, Place(_block(module, site), "output", Whole(), _FIRST), into_residual)
+    return into_norm
+
+
+def _block(module: nn.Module, site: Site) -> str:
+    return f"{family_of(module).blocks}.{site.block}"
 
 
 def _at(stack: ExitStack, module: nn.Module, place: Place, act: Act) -> None:
@@ -191,6 +217,8 @@ def _on_heads(act: Callable[[Tensor], Tensor], weight: Float[Tensor, "head d_hea
             return None
         heads = torch.einsum("bphd,hdm->bphm", args[0].unflatten(-1, weight.shape[:2]), weight)
         y = act(heads)
+        if heads.requires_grad:
+            return output.detach() + (y - heads.detach()).sum(dim=2)
         return None if y is heads else output + (y - heads).sum(dim=2)
 
     return hook

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
-from sae.lm.attach import attach, attach_edit
+from sae.lm.attach import attach
 from sae.lm.context import Context, context_of, named
 from sae.lm.edits import Edit, apply
 from sae.lm.load import Model, module_of
@@ -109,7 +109,7 @@ def editing(
             attach(stack, module, check_site(module, site), state.capture(site))
         for site, functions in checked:
             for function in functions:
-                attach_edit(stack, module, site, state.edit(str(site), function))
+                attach(stack, module, site, state.edit(str(site), function))
         yield
 
 

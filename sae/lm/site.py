@@ -33,10 +33,10 @@ from typing import Any, Literal
 from torch import nn
 
 from sae.core.errors import InputError, nearest
-from sae.lm.families import family_of, model_type_of, n_blocks
+from sae.lm.families import FAMILIES, family_of, model_type_of, n_blocks
 from sae.lm.family import INTO, KERNEL, Family
 from sae.lm.load import Model, module_of
-from sae.lm.view import Flat, Heads, View, Whole
+from sae.lm.view import Alias, Flat, Heads, View, Whole
 
 BLOCK_SITES = (
     "resid_pre",
@@ -58,6 +58,12 @@ BLOCK_SITES = (
 MODEL_SITES = ("embed", "final", "final_norm", "logits")
 Side = Literal["input", "output", "kernel", "heads"]
 _ORDER = ("embed", *BLOCK_SITES, "final", "final_norm", "logits")
+_WHY_ABSENT = {
+    "resid_mid": ": attention and MLP read the same residual;",
+    "mlp_hidden": ": each expert has its own;",
+    "final_norm": ": its head reads the last residual;",
+}
+"""Where a family of the table leaves a place out."""
 _BLOCK = re.compile(r"blocks\.(\d+)\.(\w+)")
 
 
@@ -129,18 +135,21 @@ def check_site(model: Model, text: str) -> Site:
     """The parsed site, if this model has it.
 
     Raises:
-        InputError: it has not; suggests the nearest and lists those that it has.
+        InputError: it has not; says why or suggests the nearest, and lists those that it has.
     """
-    allowed = sites_of(model)
-    if text in allowed:
-        return parse_site(text)
-    hint = nearest(text, allowed)
     module = module_of(model)
-    family = family_of(module)
-    has = _grammar(block_sites_of(family), model_sites_of(family), f"0…{n_blocks(module) - 1}")
-    raise InputError(
-        f"no site {text!r} in this {model_type_of(module) or type(module).__name__}{hint or ';'} it has {has}"
-    )
+    family, n = family_of(module), n_blocks(module)
+    match = _BLOCK.fullmatch(text)
+    name = match[2] if match else text
+    if match and name in block_sites_of(family) and str(int(match[1])) == match[1] and int(match[1]) < n:
+        return Site(name, int(match[1]))
+    if not match and name in model_sites_of(family):
+        return Site(name)
+    left_out = [absent for absent in _WHY_ABSENT if not getattr(family, absent)]
+    has = _grammar(block_sites_of(family), model_sites_of(family), f"0…{n - 1}")
+    known = model_type_of(module) or type(module).__name__
+    hint = _WHY_ABSENT[name] if known in FAMILIES and name in left_out else nearest(text, sites_of(module)) or ";"
+    raise InputError(f"no site {text!r} in this {known}{hint} it has {has}")
 
 
 def place_of(model: Model, site: Site) -> Place:
@@ -175,6 +184,8 @@ def _view(module: nn.Module, family: Family, name: str) -> View:
             return _projected(fused, "qkv".index(name[-1]), *head_counts(module))
         case (("resid_mid" | "mlp_in" | "mlp_hidden" | "mlp_out"), _) if family.flat:
             return Flat()
+        case (("attn_in" | "mlp_in"), _) if getattr(family, name).startswith(INTO):
+            return Alias()
         case _:
             return Whole()
 

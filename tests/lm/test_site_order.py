@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from sae.lm import Context, editing, reading, sites_of
+from sae.lm import Context, Edit, editing, reading, sites_of
 from sae.lm.families import family_of
 
 WRITERS = {"resid_pre": ("attn_out", "mlp_out"), "resid_mid": ("mlp_out",), "resid_post": ()}
@@ -89,3 +89,22 @@ def test_edits_at_one_site_compose_in_order_at_every_site(model: nn.Module, ids:
             model(input_ids=ids)
         assert torch.equal(listed[site], (plain[site] + 1) * torch.linspace(0.5, 1.5, plain[site].shape[-1]))
         assert torch.equal(nested[site], listed[site])
+
+
+def test_gradient_by_what_was_read_is_the_gradient_by_an_edit_there(model: nn.Module, ids: Tensor) -> None:
+    sites = [site for site in sites_of(model) if not site.startswith(("blocks.0", "blocks.2"))]
+    start = torch.zeros(16, requires_grad=True)
+
+    def gradients(edits: dict[str, Edit], by: list[str] | Tensor) -> tuple[Tensor, ...]:
+        with editing(model, {"embed": lambda x, context: x + start}), editing(model, edits):
+            with reading(model, sites, gradients=True, stop=False) as captured:
+                loss = model(input_ids=ids).logits.square().sum()
+            return torch.autograd.grad(loss, [by] if isinstance(by, Tensor) else [captured[site] for site in by])
+
+    for site, by_reading in zip(sites, gradients({}, sites), strict=True):
+        change = torch.zeros_like(by_reading, requires_grad=True)
+        (by_edit,) = gradients({site: lambda x, context, change=change: x + change}, change)
+        assert by_edit.abs().max() > 1e-4
+        torch.testing.assert_close(by_reading, by_edit, atol=1e-4, rtol=1e-4)
+        (alone,) = gradients({}, [site])
+        assert torch.equal(alone, by_reading)
