@@ -2,7 +2,8 @@
 
 A hook inside a compiled region is not seen by code that was compiled before it came. So what is compiled is a block's
 `forward`, around which the block's own hooks (resid_pre, resid_post) run as always; and while a hook stands at a module
-inside a block (attn_out, mlp_in, …), that block runs as it was written.
+inside a block (attn_out, mlp_in, …), that block runs as it was written. So it does in passes with a cache, which grows
+and would be compiled for anew at every length.
 """
 
 import threading
@@ -16,17 +17,20 @@ from torch import nn
 from sae.core.errors import InputError
 from sae.lm.families import family_of
 
+Backend = str | Callable[..., Any]
+
 
 class _Forward:
     """A block's forward: compiled, or as written while someone looks inside."""
 
-    def __init__(self, written: Callable[..., Any], backend: str) -> None:
+    def __init__(self, written: Callable[..., Any], backend: Backend) -> None:
         self._written, self._compiled = written, torch.compile(written, backend=backend)
         self._lock = threading.Lock()
         self._n_inside = 0
 
     def __call__(self, *args: Any, **inputs: Any) -> Any:
-        return (self._written if self._n_inside else self._compiled)(*args, **inputs)
+        plain = self._n_inside or _has_cache(*args, *inputs.values())
+        return (self._written if plain else self._compiled)(*args, **inputs)
 
     @contextmanager
     def as_written(self) -> Iterator[None]:
@@ -39,12 +43,12 @@ class _Forward:
                 self._n_inside -= 1
 
 
-def compile_blocks(module: nn.Module, backend: str = "inductor") -> None:
+def compile_blocks(module: nn.Module, backend: Backend = "inductor") -> None:
     """Compiles each block of a model, in place; a second call changes nothing.
 
     Args:
         module: a Hugging Face language model of a known family.
-        backend: as `torch.compile` names it.
+        backend: a name that `torch.compile` knows, or what compiles a graph.
     """
     for block in module.get_submodule(family_of(module).blocks).children():
         if not isinstance(block.forward, _Forward):
@@ -61,11 +65,8 @@ def looked_into(module: nn.Module, path: str) -> Iterator[None]:
     parts = path.split(".") if path else []
     around = [module.get_submodule(".".join(parts[:n])) for n in range(len(parts))]
     here = module.get_submodule(path)
-    # A module compiled by `module.compile()` runs its hooks in the compiled region, its own included.
-    if any(part._compiled_call_impl is not None or _wrapped(part) for part in (*around, here)):
-        raise InputError(
-            "the model was compiled by torch.compile, which does not see hooks; use sae.lm.compile_blocks instead"
-        )
+    for part in (*around, here):
+        refuse_compiled(part)
     compiled = [part.forward for part in around if isinstance(part.forward, _Forward)]
     if not compiled:
         yield
@@ -74,6 +75,16 @@ def looked_into(module: nn.Module, path: str) -> Iterator[None]:
         yield
 
 
-def _wrapped(module: nn.Module) -> bool:
-    """What `torch.compile(module)` gives."""
-    return "_orig_mod" in module._modules
+def refuse_compiled(module: nn.Module) -> None:
+    """Raises InputError for a module that torch.compile has compiled with its hooks, or without them."""
+    # `torch.compile(module)` gives a wrapper; `module.compile()` leaves a mark.
+    if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+        raise InputError(
+            "the model was compiled by torch.compile, which does not see hooks; use sae.lm.compile_blocks instead"
+        )
+
+
+def _has_cache(*inputs: Any) -> bool:
+    from transformers import Cache
+
+    return any(isinstance(value, Cache) for value in inputs)

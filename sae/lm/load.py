@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sae.core.errors import InputError, nearest
-from sae.lm.compiled import compile_blocks
+from sae.lm.compiled import compile_blocks, refuse_compiled
 from sae.lm.families import FAMILIES, family_of, n_blocks, set_family
 from sae.lm.options import WHOLE, ModelOptions
 from sae.lm.source import Source, first_line, offline, resolve
@@ -75,8 +75,14 @@ Model = LoadedModel | nn.Module
 
 
 def module_of(model: Model) -> nn.Module:
-    """The Hugging Face module itself."""
-    return model.model if isinstance(model, LoadedModel) else model
+    """The Hugging Face module itself.
+
+    Raises:
+        InputError: it was compiled as a whole, and would not see a hook.
+    """
+    module = model.model if isinstance(model, LoadedModel) else model
+    refuse_compiled(module)
+    return module
 
 
 def n_positions_of(module: nn.Module) -> int:
