@@ -34,6 +34,7 @@ from sae.core.errors import InputError
 from sae.lm.attach import attach
 from sae.lm.context import Context, context_of, named
 from sae.lm.edits import Edit, apply
+from sae.lm.host import HostCopies
 from sae.lm.load import Model, module_of
 from sae.lm.passes import OpenReading, Stop, open_reading, prompt_lengths
 from sae.lm.site import Site, check_site
@@ -47,7 +48,9 @@ class Captured(dict[str, Tensor]):
 
 
 @contextmanager
-def reading(model: Model, sites: Sequence[str], stop: bool = True, gradients: bool = False) -> Iterator[Captured]:
+def reading(
+    model: Model, sites: Sequence[str], stop: bool = True, gradients: bool = False, to_host: bool = False
+) -> Iterator[Captured]:
     """Captures activations of the forward passes inside the `with` block.
 
     Args:
@@ -55,23 +58,28 @@ def reading(model: Model, sites: Sequence[str], stop: bool = True, gradients: bo
         sites: names of places.
         stop: end the pass after the last site needed; what follows the call in the `with` block is skipped.
         gradients: keep the graph; otherwise nothing in the block records gradients and captures are detached.
+        to_host: copy captures to the host: from a GPU into pinned memory, beside the pass; there when the block ends.
 
     Raises:
-        InputError: a site that the model has not.
+        InputError: a site that the model has not; `gradients` of what is copied to the host.
     """
+    if gradients and to_host:
+        raise InputError("gradients and to_host: copies on the host have no graph; ask for one of them")
     module = module_of(model)
     checked = [check_site(module, site) for site in sites]
-    captured = Captured()
+    captured, copies = Captured(), HostCopies()
     mine = OpenReading(frozenset(sites), stop)
     with ExitStack() as stack:
         readings = stack.enter_context(open_reading(module, mine))
         if not gradients:
             stack.enter_context(torch.no_grad())
         _on_call(stack, module, lambda inputs: mine.seen.clear())
+        stack.callback(copies.wait)
 
         def capture(site: Site) -> Callable[[Tensor], None]:
             def act(x: Tensor) -> None:
-                captured[str(site)] = x if gradients else x.detach()
+                kept = copies.of(x) if to_host else x.detach()
+                captured[str(site)] = x if gradients else kept
                 mine.seen.add(str(site))
                 if all(one.done for one in readings):
                     raise Stop
