@@ -9,6 +9,15 @@ settings.register_profile("steady", deadline=None, derandomize=True, max_example
 settings.load_profile("steady")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes begins first; one process has all of a file's tests, and all that share the session's store."""
+    items.sort(key=lambda item: "pipelines" not in item.path.parts)
+    for item in items:
+        shares = "store" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("store" if shares else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of models and data beside the checkout; tests that need it skip where it is absent."""
