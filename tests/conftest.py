@@ -11,7 +11,7 @@ settings.load_profile("steady")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes begins first; one process has all of a file's tests, and all that share the session's store."""
+    """What takes minutes begins first; one process has all tests of a file, and all that share the store."""
     items.sort(key=lambda item: "pipelines" not in item.path.parts)
     for item in items:
         shares = "store" in getattr(item, "fixturenames", ())
