@@ -1,87 +1,22 @@
-"""Attaching a function to a site: the hooks themselves.
+"""Attaching a function to a site.
 
-At each side of a module stands at most one hook of a thread. It runs the functions attached there, first those of the
-site that is computed first, then in the order in which they were attached, each on what the last one left. So an edit
-never shows in an earlier site, even where both lie in the same tensor (`mlp_in` is the residual itself in OLMo 2).
-
-Two sites are in no module's output:
-
-    attn_heads   z_h W_O of head h, from W_O's input and weight; an edit's difference, summed over heads, is added to
-                 W_O's output;
-    resid_mid    where it is a norm's input: an edit there must also be added to the block's output, which adds the
-                 MLP's output to the residual as it was.
-
-The weights in the attention kernel are `sae.lm.kernel`'s.
-
-A function belongs to the thread that attached it: passes of other threads, also through the same model, never reach it.
+A site is a view of the tensor at one side of a module (`sae.lm.view`), and functions run there in order
+(`sae.lm.points`). The residual between attention and MLP mostly exists as a norm's input only: an edit there must also
+be added to the block's output, which adds the MLP's output to the residual as it was.
 """
 
-import threading
-from bisect import insort
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from typing import Any, assert_never
-from weakref import WeakKeyDictionary
 
-import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae.core.errors import InputError
-from sae.lm.compiled import looked_into
 from sae.lm.families import family_of
-from sae.lm.kernel import weights_of
 from sae.lm.load import Model, module_of
-from sae.lm.site import Place, Side, Site, head_counts, place_of
+from sae.lm.points import Act, run_at
+from sae.lm.site import Place, Site, place_of
 from sae.lm.view import Flat, View, Whole, put_back, seen
-from sae.lm.weights import weight_of
 
-Act = Callable[[Tensor], Tensor | None]
-"""f(x) -> what takes the place of x, or None to leave it."""
 _FIRST = -1
-
-
-@dataclass(order=True)
-class _Entry:
-    rank: int
-    serial: int
-    act: Act = field(compare=False)
-
-
-class _Point:
-    """What this thread has attached at one side of one module, and the one hook that runs it."""
-
-    def __init__(self) -> None:
-        self.entries: list[_Entry] = []
-        self.hook = ExitStack()
-        self._n_attached = 0
-
-    def add(self, rank: int, act: Act) -> _Entry:
-        self._n_attached += 1
-        entry = _Entry(rank, self._n_attached, act)
-        insort(self.entries, entry)
-        return entry
-
-    def remove(self, entry: _Entry) -> None:
-        self.entries.remove(entry)
-        if not self.entries:
-            self.hook.close()
-
-    def run(self, x: Tensor) -> Tensor:
-        """What the functions make of x, which is x itself where none changes it."""
-        for entry in tuple(self.entries):
-            y = entry.act(x)
-            x = x if y is None else y
-        return x
-
-
-class _Thread(threading.local):
-    def __init__(self) -> None:
-        self.points: WeakKeyDictionary[nn.Module, dict[str, _Point]] = WeakKeyDictionary()
-
-
-_this_thread = _Thread()
+"""Rank before every site."""
 
 
 def attach(stack: ExitStack, model: Model, site: Site, act: Act) -> None:
@@ -98,7 +33,7 @@ def attach(stack: ExitStack, model: Model, site: Site, act: Act) -> None:
         act = _through(place.view, act)
     if site.name == "resid_mid" and place.side == "input":
         act = _carried(stack, module, site, act)
-    _at(stack, module, place, act)
+    run_at(stack, module, place, act)
 
 
 def _through(view: View, act: Act) -> Act:
@@ -122,7 +57,7 @@ def _unflattened(stack: ExitStack, module: nn.Module, site: Site, act: Act) -> A
     def with_batch(x: Tensor) -> Tensor | None:
         return _through(Flat(*n_batch), act)(x)
 
-    _at(stack, module, Place(_block(module, site), "input", Whole(), _FIRST), at_block)
+    run_at(stack, module, Place(_block(module, site), "input", Whole(), _FIRST), at_block)
     return with_batch
 
 
@@ -140,101 +75,9 @@ def _carried(stack: ExitStack, module: nn.Module, site: Site, act: Act) -> Act:
     def into_residual(x: Tensor) -> Tensor | None:
         return x + change.pop().view_as(x) if change else None
 
-    _at(stack, module, Place(_block(module, site), "output", Whole(), _FIRST), into_residual)
+    run_at(stack, module, Place(_block(module, site), "output", Whole(), _FIRST), into_residual)
     return into_norm
 
 
 def _block(module: nn.Module, site: Site) -> str:
     return f"{family_of(module).blocks}.{site.block}"
-
-
-def _at(stack: ExitStack, module: nn.Module, place: Place, act: Act) -> None:
-    part = module.get_submodule(place.path)
-    stack.enter_context(looked_into(module, place.path))
-    point = _this_thread.points.setdefault(part, {}).setdefault(place.side, _Point())
-    if not point.entries:
-        _hook(point, module, part, place.side)
-    stack.callback(point.remove, point.add(place.rank, act))
-
-
-def _hook(point: _Point, module: nn.Module, part: nn.Module, side: Side) -> None:
-    """Has the point run at every call of the module, until its hook is closed."""
-    match side:
-        case "input":
-            point.hook.callback(part.register_forward_pre_hook(_on_input(point.run), with_kwargs=True).remove)
-        case "output":
-            point.hook.callback(part.register_forward_hook(_on_output(point.run)).remove)
-        case "heads":
-            per_head = _on_heads(point.run, _output_map(part, *head_counts(module)[:1]))
-            # First in line: the sum over heads is computed from them.
-            point.hook.callback(part.register_forward_hook(per_head, prepend=True).remove)
-        case "kernel":
-            point.hook.enter_context(weights_of(part, point.run))
-        case _:
-            assert_never(side)
-
-
-def _on_input(act: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
-    mine = threading.get_ident()
-
-    # Without `inputs` where another thread removes the hook while this one is about to call it.
-    def hook(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any] | None = None) -> Any:
-        if threading.get_ident() != mine:
-            return None
-        inputs = inputs or {}
-        if args:
-            y = act(args[0])
-            return None if y is args[0] else ((y, *args[1:]), inputs)
-        y = act(inputs["hidden_states"])
-        return None if y is inputs["hidden_states"] else (args, {**inputs, "hidden_states": y})
-
-    return hook
-
-
-def _on_output(act: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
-    """Modules give a tensor, a tuple that begins with it (attention), or a record with logits (the whole model)."""
-    mine = threading.get_ident()
-
-    def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if threading.get_ident() != mine:
-            return None
-        if isinstance(output, Tensor):
-            return act(output)
-        if isinstance(output, tuple):
-            y = act(output[0])
-            return None if y is output[0] else (y, *output[1:])
-        y = act(output.logits)
-        return None if y is output.logits else replace(output, logits=y)
-
-    return hook
-
-
-def _on_heads(act: Callable[[Tensor], Tensor], weight: Float[Tensor, "head d_head d_model"]) -> Callable[..., Any]:
-    mine = threading.get_ident()
-
-    def hook(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if threading.get_ident() != mine:
-            return None
-        heads = torch.einsum("bphd,hdm->bphm", args[0].unflatten(-1, weight.shape[:2]), weight)
-        y = act(heads)
-        if heads.requires_grad:
-            return output.detach() + (y - heads.detach()).sum(dim=2)
-        return None if y is heads else output + (y - heads).sum(dim=2)
-
-    return hook
-
-
-def _output_map(part: nn.Module, n_heads: int) -> Float[Tensor, "head d_head d_model"]:
-    """W_O by heads.
-
-    Raises:
-        InputError: weights that are not plain numbers, as quantised ones are not.
-    """
-    weight = weight_of(part)
-    if not weight.is_floating_point() or weight.ndim != 2:
-        raise InputError(
-            f"attn_heads needs W_O in numbers; this {type(part).__name__} holds {weight.dtype} (quantised); "
-            "read attn_z or attn_out"
-        )
-    by_input = weight.T if isinstance(part, nn.Linear) else weight
-    return by_input.unflatten(0, (n_heads, -1))

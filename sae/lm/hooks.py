@@ -1,4 +1,4 @@
-"""Reading and editing a model's activations; with `sae.lm.attach`, the only file that registers hooks.
+"""Reading and editing a model's activations; with `sae.lm.points`, the only file that registers hooks.
 
     with reading(model, ["blocks.2.resid_post"]) as captured:
         model(input_ids=ids)

@@ -89,3 +89,16 @@ def test_bloom_whose_residual_is_normed_is_refused() -> None:
     model.config.apply_residual_connection_post_layernorm = True
     with pytest.raises(InputError, match="no residual stream that adds up"):
         sites_of(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "site", "why"),
+    [
+        ("gpt_neox", "blocks.0.resid_mid", "attention and MLP read the same residual"),
+        ("mixtral", "blocks.0.mlp_hidden", "each expert has its own"),
+        ("bert", "final_norm", "its head reads the last residual"),
+    ],
+)
+def test_what_a_family_leaves_out_is_refused_with_the_reason_and_what_there_is(name: str, site: str, why: str) -> None:
+    with pytest.raises(InputError, match=f"no site '{site}' in this {TINY[name][0]}: {why}; it has embed, blocks"):
+        check_site(tiny(name), site)
