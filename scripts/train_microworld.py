@@ -237,15 +237,24 @@ def _show(figures: dict[str, Any], as_json: bool) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the texts")
-    parser.add_argument("--steps", type=int, default=3000, help="batches")
-    parser.add_argument("--documents", type=int, default=96, help="in a batch")
+    parser.add_argument("--steps", type=_positive, default=3000, help="batches")
+    parser.add_argument("--documents", type=_positive, default=96, help="in a batch")
     parser.add_argument("--out", type=Path, default=folder(), help="folder to write, or to score")
-    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--threads", type=_positive, default=2, help="of torch")
     parser.add_argument("--score", action="store_true", help="score the folder on held-out texts instead of training")
     parser.add_argument("--verify", action="store_true", help="train anew by the folder's record and compare with it")
-    parser.add_argument("--texts", type=int, default=2000, help="held-out texts to score on")
+    parser.add_argument("--texts", type=_positive, default=2000, help="held-out texts to score on")
     parser.add_argument("--json", action="store_true", help="figures as one JSON object")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if (arguments.score or arguments.verify) and not (arguments.out / RECORD).is_file():
+        parser.error(f"{arguments.out} holds no trained model: it has no {RECORD}")
+    return arguments
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -136,3 +136,17 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(tmp_path: Path):
     assert record["recipe"] == {"seed": 0, "n_steps": 34, "n_documents": 4, "n_threads": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
     assert LlamaForCausalLM.from_pretrained(tmp_path / "killed").config.num_hidden_layers >= 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--score", "--out", "nowhere"), "nowhere holds no trained model: it has no training.json"),
+        (("--steps", "-1"), "'-1' is not a whole number above zero"),
+    ],
+)
+def test_bad_input_of_the_script_is_status_2_and_says_what(options: tuple[str, ...], message: str, tmp_path: Path):
+    command = [sys.executable, str(SCRIPT), *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
