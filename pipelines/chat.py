@@ -25,7 +25,7 @@ def chat_renderer(tokenizer: Any, template: str) -> Callable[[object, str], str]
         _check_messages(messages, where)
         try:
             return tokenizer.apply_chat_template(messages, tokenize=False, chat_template=source)
-        except TemplateError as error:
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
             problem = " ".join(str(error).split())
             raise InputError(f"{where}: text.chat_template {template!r} cannot render it: {problem}") from None
 

@@ -74,7 +74,7 @@ def _json_lines(file: Path, columns: tuple[str, ...]) -> Iterator[Placed]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: not JSON ({error})") from None
         if not isinstance(row, dict):
             raise InputError(f"{where}: a row must be a JSON object, got {type(row).__name__}")
@@ -107,7 +107,7 @@ def _parquet(file: Path, columns: tuple[str, ...]) -> Iterator[Placed]:
             present = opened.schema_arrow.names
             wanted = [name for name in columns if name in present]
             yield from _arrow_rows(opened.iter_batches(_ROWS_PER_READ, columns=wanted), file, columns, present)
-    except pyarrow.ArrowInvalid as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{file} is no Parquet file that can be read: {_first_line(error)}") from None
 
 
@@ -124,7 +124,7 @@ def _arrow(file: Path, columns: tuple[str, ...]) -> Iterator[Placed]:
                 source.seek(0)
                 opened = batches = ipc.open_stream(source)
             yield from _arrow_rows(batches, file, columns, opened.schema.names)
-    except pyarrow.ArrowInvalid as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{file} is no Arrow file that can be read: {_first_line(error)}") from None
 
 

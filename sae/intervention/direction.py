@@ -35,6 +35,7 @@ class Direction:
     """Model units in one unit of strength."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "length", float(self.length))  # also from NumPy and tensors, so that it can be saved
         parse_site(self.site)
         if self.units not in get_args(Units):
             raise InputError(f"no units {self.units!r} for a direction; there are {', '.join(get_args(Units))}")

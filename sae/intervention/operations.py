@@ -62,7 +62,7 @@ def add(
     Raises:
         InputError: a value that is not finite; when it acts, another width than the site's.
     """
-    return Add(direction, strength, positions)
+    return Add(direction, float(strength), positions)
 
 
 def replace(value: Float[Tensor, "*batch d"], positions: Positions = EVERYWHERE) -> Replace:

@@ -8,6 +8,7 @@ are saved, loaded and printed with the operations that they belong to.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from operator import index
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -201,7 +202,7 @@ def indices(*places: int) -> AtIndices:
     Raises:
         InputError: no position; when it acts, a text without such a position.
     """
-    return AtIndices(places)
+    return AtIndices(tuple(map(index, places)))
 
 
 def spans(*rows: Sequence[tuple[int, int]]) -> InSpans:
@@ -210,17 +211,17 @@ def spans(*rows: Sequence[tuple[int, int]]) -> InSpans:
     Raises:
         InputError: a stretch without tokens; when it acts, one that is not within its text.
     """
-    return InSpans(tuple(tuple((start, end) for start, end in row) for row in rows))
+    return InSpans(tuple(tuple((index(start), index(end)) for start, end in row) for row in rows))
 
 
 def only_tokens(ids: Collection[int]) -> OnTokens:
     """The positions that hold one of these tokens."""
-    return OnTokens(tuple(sorted(ids)))
+    return OnTokens(tuple(sorted(map(index, ids))))
 
 
 def except_tokens(ids: Collection[int]) -> ExceptTokens:
     """Every position but those that hold one of these tokens: BOS, say, which a dictionary never saw."""
-    return ExceptTokens(tuple(sorted(ids)))
+    return ExceptTokens(tuple(sorted(map(index, ids))))
 
 
 def all_of(*rules: Positions) -> AllOf:

@@ -26,6 +26,7 @@ LLAMA = Family(
     mlp_out="mlp",
     final="into model.norm",
     final_norm="model.norm",
+    isolates=True,
 )
 _FUSED = {"attn_q": "self_attn.qkv_proj", "attn_k": "self_attn.qkv_proj", "attn_v": "self_attn.qkv_proj"}
 PHI3 = LLAMA.model_copy(update={**_FUSED, "fused": "stacked"})
@@ -56,6 +57,7 @@ GPT2 = Family(
     mlp_out="mlp",
     final="into transformer.ln_f",
     final_norm="transformer.ln_f",
+    isolates=True,
 )
 GPT_NEOX = Family(
     blocks="gpt_neox.layers",
@@ -75,6 +77,7 @@ GPT_NEOX = Family(
     mlp_out="post_mlp_dropout",
     final="into gpt_neox.final_layer_norm",
     final_norm="gpt_neox.final_layer_norm",
+    isolates=True,
 )
 BLOOM = Family(
     blocks="transformer.h",
@@ -94,7 +97,6 @@ BLOOM = Family(
     mlp_out="mlp.dense_4h_to_h",
     final="into transformer.ln_f",
     final_norm="transformer.ln_f",
-    isolates=False,
 )
 OPT = Family(
     blocks="model.decoder.layers",
@@ -114,7 +116,6 @@ OPT = Family(
     final="into model.decoder.final_layer_norm",
     final_norm="model.decoder.final_layer_norm",
     flat=True,
-    isolates=False,
 )
 BERT = Family(
     blocks="bert.encoder.layer",
@@ -134,7 +135,6 @@ BERT = Family(
     final="into cls",
     head="cls.predictions.decoder",
     causal=False,
-    isolates=False,
 )
 MODERNBERT = Family(
     blocks="model.layers",
@@ -156,7 +156,6 @@ MODERNBERT = Family(
     final_norm="model.final_norm",
     head="decoder",
     causal=False,
-    isolates=False,
 )
 
 FAMILIES: dict[str, Family] = {

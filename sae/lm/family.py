@@ -67,8 +67,10 @@ class Family(Strict):
     """Between attention and the end of the block, batch and position are one dimension."""
     causal: bool = True
     """False for an encoder, whose tokens see those after them."""
-    isolates: bool = True
-    """Documents in one window never see one another where position ids restart, with neither mask nor cache."""
+    isolates: bool = False
+    """Documents in one window never see one another where position ids restart, with neither mask nor cache.
+
+    Say so only of an architecture where that was tried: otherwise the harvest gives each document a row of its own."""
 
     @property
     def parallel(self) -> bool:

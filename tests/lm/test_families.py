@@ -53,6 +53,7 @@ def test_an_architecture_that_the_table_lacks_is_told_by_its_paths(ids: Tensor) 
         "attn_out": "self_attn",
     }
     set_family(model, Family.model_validate(written))
+    assert not family_of(model).isolates, "nobody has tried whether its documents see one another"
     assert sites_of(model)[:4] == ("embed", "blocks.0.resid_pre", "blocks.0.attn_out", "blocks.0.resid_post")
     with pytest.raises(
         InputError, match=r"no site 'blocks.0.mlp_in'.*it has embed, blocks.{0…2}.{resid_pre, attn_out,"

@@ -105,6 +105,7 @@ def bad_table() -> pyarrow.Table:
         ("a.parquet", bad_parquet, "row 3: byte 0xe9 at place 3 is not UTF-8"),
         ("a.arrow", bad_arrow, "row 3: byte 0xe9 at place 3 is not UTF-8"),
         ("a.jsonl", b'{"text": "one"}\n{"text"', "line 2: not JSON"),
+        ("a.jsonl", b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "line 1: not JSON"),
         ("a.jsonl", b"[1]\n", "line 1: a row must be a JSON object, got list"),
         ("a.jsonl", b'{"text": "one"}\n{"text": 3}\n', "line 2: no text in column 'text' .*, but 3"),
         ("a.jsonl", b'{"text": "one"}\n{"text": null}\n', "line 2: no text in column 'text' .*, but None"),
@@ -174,6 +175,7 @@ def as_on_the_hub(tmp_path: Path) -> Path:
 def test_a_hub_data_set_is_streamed(as_on_the_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A local folder stands for it, read by the same calls."""
     monkeypatch.setattr(module, "_is_path", lambda source: False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     expected = [f"text {number}.{i}" for number in range(4) for i in range(5)]
     assert [text.text for text in read(as_on_the_hub)] == expected
     one, again, other = ([text.text for text in read(as_on_the_hub, shuffle_buffer=3, seed=seed)] for seed in (1, 1, 2))
