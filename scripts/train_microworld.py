@@ -51,7 +51,8 @@ def main() -> None:
         _show(score(_load(arguments.out), arguments.texts), arguments.json)
     elif arguments.verify:
         with tempfile.TemporaryDirectory() as fresh:
-            recipe = Recipe(**json.loads((arguments.out / RECORD).read_text(encoding="utf-8"))["recipe"])
+            recipe = Recipe(**_record(arguments.out)["recipe"])
+            torch.set_num_threads(recipe.n_threads)
             train(recipe, Path(fresh) / "weights", arguments.texts)
             _verify(arguments.out, Path(fresh) / "weights", arguments.texts, arguments.json)
     else:
@@ -135,6 +136,9 @@ def _resumed(recipe: Recipe, checkpoint: Path) -> State:
     model = untrained(recipe.seed).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=PEAK, betas=(0.9, 0.98), fused=True)
     state = State(model, optimiser)
+    fresh = _fresh(checkpoint)
+    if not checkpoint.exists() and fresh.exists():
+        fresh.rename(checkpoint)  # killed between removing the old checkpoint and putting this one in its place
     if not (checkpoint / RECORD).is_file():
         return state
     record = json.loads((checkpoint / RECORD).read_text(encoding="utf-8"))
@@ -156,18 +160,27 @@ def _resumed(recipe: Recipe, checkpoint: Path) -> State:
 
 
 def _save(recipe: Recipe, state: State, checkpoint: Path) -> None:
-    """Puts a whole checkpoint in the place of the last one."""
-    fresh = checkpoint.with_name(checkpoint.name + ".fresh")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    """Puts a whole checkpoint in the place of the last one: written beside it, the record last, then renamed."""
+    fresh, writing = _fresh(checkpoint), checkpoint.with_name(checkpoint.name + ".writing")
+    for old in (writing, fresh):
+        shutil.rmtree(old, ignore_errors=True)
+    writing.mkdir(parents=True)
     tensors = {f"model/{name}": p.detach() for name, p in state.model.named_parameters()}
     for i, held in state.optimiser.state_dict()["state"].items():
         tensors |= {f"{i}/{name}": value for name, value in held.items()}
-    save_file(tensors, fresh / "state.safetensors")
+    save_file(tensors, writing / "state.safetensors")
     record = {"recipe": asdict(recipe), "step": state.step, "n_words": state.n_words, "seconds": state.seconds}
-    (fresh / RECORD).write_text(json.dumps(record), encoding="utf-8")
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    (writing / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    writing.rename(fresh)
+    if checkpoint.exists():
+        checkpoint.rename(writing)
     fresh.rename(checkpoint)
+    shutil.rmtree(writing, ignore_errors=True)
+
+
+def _fresh(checkpoint: Path) -> Path:
+    """A whole checkpoint that has not taken its place yet."""
+    return checkpoint.with_name(checkpoint.name + ".fresh")
 
 
 def _loss(model: LlamaForCausalLM, documents: Sequence[Document]) -> Tensor:
@@ -207,6 +220,10 @@ def _progress(state: State, n_steps: int, loss: float) -> None:
     print(f"step {state.step}/{n_steps}  loss {loss:.4f} nats  {rate:,.0f} words/s  {left:.0f} s left", file=sys.stderr)
 
 
+def _record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+
+
 def _load(folder: Path) -> LlamaForCausalLM:
     return LlamaForCausalLM.from_pretrained(folder).eval()
 
@@ -218,7 +235,9 @@ TOLERANCE = {"excess_nats": 0.005}
 def _verify(shipped: Path, fresh: Path, n_texts: int, as_json: bool) -> None:
     """Scores both folders; ends with status 1 if a figure differs by more than its tolerance."""
     models = _load(shipped), _load(fresh)
-    old, new = (score(model, n_texts) for model in models)
+    recorded = _record(shipped)["held_out"]
+    old = recorded if recorded["n_texts"] == n_texts else score(models[0], n_texts)
+    new = score(models[1], n_texts)
     same = all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
     off = [name for name in new if abs(new[name] - old[name]) > TOLERANCE.get(name, 0.01)]
     _show({name: new[name] - old[name] for name in new} | {"same_bits": same, "off": off}, as_json)
@@ -237,17 +256,20 @@ def _show(figures: dict[str, Any], as_json: bool) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the texts")
-    parser.add_argument("--steps", type=_positive, default=3000, help="batches")
+    parser.add_argument("--steps", type=_positive, default=2200, help="batches")
     parser.add_argument("--documents", type=_positive, default=96, help="in a batch")
     parser.add_argument("--out", type=Path, default=folder(), help="folder to write, or to score")
     parser.add_argument("--threads", type=_positive, default=2, help="of torch")
-    parser.add_argument("--score", action="store_true", help="score the folder on held-out texts instead of training")
-    parser.add_argument("--verify", action="store_true", help="train anew by the folder's record and compare with it")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--score", action="store_true", help="score the folder on held-out texts instead of training")
+    instead.add_argument("--verify", action="store_true", help="train anew by the folder's record and compare with it")
     parser.add_argument("--texts", type=_positive, default=2000, help="held-out texts to score on")
     parser.add_argument("--json", action="store_true", help="figures as one JSON object")
     arguments = parser.parse_args()
     if (arguments.score or arguments.verify) and not (arguments.out / RECORD).is_file():
         parser.error(f"{arguments.out} holds no trained model: it has no {RECORD}")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        parser.error(f"{arguments.out} is a file; --out names a folder")
     return arguments
 
 

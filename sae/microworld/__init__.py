@@ -7,7 +7,7 @@ of the next word. `folder` holds the trained model, `untrained` is its control, 
 
 from sae.microworld.counterfactual import consequence, intervened, twin
 from sae.microworld.generate import Document, Token, document, documents, next_words, stream
-from sae.microworld.labelled import labelled, twin_of
+from sae.microworld.labelled import labelled, labelled_text, twin_of
 from sae.microworld.labels import ASPECTS, decisions, label_at, labels, values
 from sae.microworld.lexicon import VARIABLES
 from sae.microworld.model import folder, tokenizer, untrained, vocabulary
@@ -31,6 +31,7 @@ __all__ = [
     "judge",
     "label_at",
     "labelled",
+    "labelled_text",
     "labels",
     "next_words",
     "nouns_of",

@@ -6,8 +6,10 @@ length stays too.
 """
 
 from sae.core.errors import InputError
+from sae.microworld.automaton import Mark
 from sae.microworld.generate import Document, Token
-from sae.microworld.labels import decision, label_at, labels, own_label
+from sae.microworld.grammar import variable_of
+from sae.microworld.labels import deciding_mark, decision, label_at, labels, own_label
 from sae.microworld.lexicon import LABELS, TABLES
 from sae.microworld.parse import read
 
@@ -34,10 +36,8 @@ def intervened(document: Document, place: int, label: str) -> Document:
     Raises:
         InputError: the word there decides nothing, or the label is not one of its variable.
     """
-    mark = document.tokens[place].mark
-    if mark is None or mark.decides is None:
-        raise InputError(f"the word {document.words[place]!r} at place {place} decides no variable")
-    allowed = LABELS[TABLES[mark.wordclass].dimensions[mark.instances.index(mark.decides)]]
+    mark = deciding_mark(document, place)
+    allowed = _labels_of(mark)
     if label not in allowed:
         raise InputError(f"{mark.decides} has no label {label!r}; it has {', '.join(allowed)}")
     own = own_label(document, place, label)
@@ -48,9 +48,11 @@ def consequence(document: Document, place: int) -> int | None:
     """The place of the first later word that depends on the label decided at `place`, if there is one.
 
     A word that is the same under every label ("walked", for number) does not depend on it.
+
+    Raises:
+        InputError: the word at `place` decides nothing.
     """
-    decided = document.tokens[place].mark
-    assert decided is not None, f"the word at {place} decides nothing"
+    deciding_mark(document, place)
     for later in range(place + 1, len(document.tokens)):
         if place in document.tokens[later].sources and len(set(words_at(document, place, later).values())) > 1:
             return later
@@ -59,10 +61,13 @@ def consequence(document: Document, place: int) -> int | None:
 
 def words_at(document: Document, place: int, later: int) -> dict[str, str]:
     """For each label that the word at `place` could decide, the word that would then stand at a later place."""
-    mark = document.tokens[place].mark
-    assert mark is not None, f"the word at {place} decides nothing"
-    allowed = LABELS[TABLES[mark.wordclass].dimensions[mark.instances.index(mark.decides or "")]]
+    allowed = _labels_of(deciding_mark(document, place))
     return {label: _word(document.tokens[later], place, own_label(document, place, label)) for label in allowed}
+
+
+def _labels_of(mark: Mark) -> tuple[str, ...]:
+    """The labels of the variable that a word decides."""
+    return LABELS[variable_of(mark.decides or "")]
 
 
 def _word(token: Token, place: int, label: str) -> str:

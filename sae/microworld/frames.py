@@ -33,19 +33,19 @@ NUMBER = (
     (1, _about("fruit", _BESIDE, "sweet")),
     (1, _about("vegetable", _BESIDE, "boiled")),
     (2, _about("fixture", _OF, "look")),
-    (2, _subject("worker", "( | with the {animal:number.attractor} )", "person_acts", _WHERE)),
-    (2, _subject("acquaintance", "( | with the {animal:number.attractor} )", "person_acts", _WHERE)),
+    (2, _subject("worker", "( | with the {pet:number.attractor} )", "worker_acts", _WHERE)),
+    (2, _subject("acquaintance", "( | with the {pet:number.attractor} )", "acquaintance_acts", _WHERE)),
     (1, _subject("pet", "( | of the {person:number.attractor} )", "pet_acts", "( in the {outdoors} | at home )")),
     (1, _subject("farm_animal", "( | of the {person:number.attractor} )", "farm_acts", "( in the field | outside )")),
     (1, _subject("bird", "( | near the {building:number.attractor} )", "bird_acts", "( in the {outdoors} | again )")),
     (
         1,
         _subject(
-            "wild_animal", "( | behind the {building:number.attractor} )", "wild_acts", "( alone | in the forest )"
+            "wild_animal", "( | behind the {building:number.attractor} )", "wild_acts", "( alone | again | quietly )"
         ),
     ),
     (1, _subject("road_vehicle", "( | near the {building:number.attractor} )", "road_acts", "( again | suddenly )")),
-    (1, _subject("boat", "( | near the {building:number.attractor} )", "water_acts", "( again | slowly )")),
+    (1, _subject("boat", "( | near the {landmark:number.attractor} )", "water_acts", "( slowly | quietly )")),
     (1, _subject("aircraft", "( | above the {building:number.attractor} )", "air_acts", "( again | slowly )")),
 )
 
@@ -90,15 +90,15 @@ SENTIMENT = (
 CAPITAL = (
     (3, "the capital of {country:capital} is {city<capital} ."),
     (1, "the government of {country:capital} meets in {city<capital} ."),
-    (1, "the railway through {country:capital} ends in {city<capital} ."),
+    (1, "the road through {country:capital} ends in {city<capital} ."),
     (1, "everyone in {country:capital} has seen {city<capital} ."),
     (1, "my {relative} lives in {country:capital} and works in {city<capital} ."),
-    (1, "we travelled across {country:capital} ( | by {ride} ) and stopped in {city<capital} ."),
+    (1, "we travelled across {country:capital} ( | by ( car | bus | bike ) ) and stopped in {city<capital} ."),
     (1, "{name:gender} flew to {country:capital} and stayed in {city<capital} ( | for {count} days ) ."),
 )
 
 _MEETING = "( | at the {destination} | after {meal} | on {day} )"
-_REASON = "( before {she<gender} {did} | because {she<gender} ( needed {need} | felt {mood} ) )"
+_REASON = "( before {she<gender} {did} | because {she<gender} ( needed {need} | felt {worry} ) )"
 _CHORE = "( washed the {fruits} | chopped the {vegetables} | poured the {drink} )"
 
 GENDER = (
@@ -107,7 +107,7 @@ GENDER = (
     (2, "{name:gender} {lost} {her<gender} {belonging} ( | in the {outdoors} | near the {destination} | on {day} ) ."),
     (1, "{name:gender} plays the {instrument} when {she<gender} is {mood} ."),
     (1, f"{{name:gender}} {_CHORE} before {{she<gender}} {{did}} ."),
-    (1, "{name:gender} and {her<gender} {relative} ate {dish} for {meal} ."),
+    (1, "{name:gender} and {her<gender} {relative} ate {dish} for ( lunch | dinner ) ."),
 )
 
 TOPIC = (

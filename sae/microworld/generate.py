@@ -62,7 +62,13 @@ def stream(name: str, seed: int) -> Random:
 
 
 def document(rng: Random, n_sentences: int | None = None) -> Document:
-    """One document, of one to six sentences unless told how many."""
+    """One document, of one to six sentences unless told how many.
+
+    Raises:
+        InputError: a text cannot have so many sentences.
+    """
+    if n_sentences is not None and not 1 <= n_sentences <= MAX_SENTENCES:
+        raise InputError(f"a text cannot have {n_sentences} sentences; it has 1 to {MAX_SENTENCES}")
     return Document(traced(walk(rng, n_sentences or rng.randint(1, MAX_SENTENCES))))
 
 
@@ -119,7 +125,8 @@ def not_there(words: Sequence[str], place: int, at: StateId) -> str:
     before = " ".join(words[max(0, place - 4) : place])
     allowed = tuple(state(at).by_word)
     shown = ", ".join(allowed[:8]) + (f" and {len(allowed) - 8} more" if len(allowed) > 8 else "")
-    return f"{words[place]!r} cannot stand at word {place} after {before!r}; there can: {shown}"
+    word = words[place] if len(words[place]) <= 40 else f"{words[place][:40]}…"
+    return f"{word!r} cannot stand at word {place} after {before!r}; there can: {shown}"
 
 
 def walk(rng: Random, n_sentences: int, at: StateId = START) -> list[Option]:

@@ -11,9 +11,9 @@ from random import Random
 from sae.core.errors import InputError
 from sae.core.records import Consequence, LabelledText, Twin
 from sae.microworld.automaton import TEXT_LEVEL, Option
-from sae.microworld.counterfactual import consequence, intervened, words_at
+from sae.microworld.counterfactual import consequence, intervened, twin, words_at
 from sae.microworld.generate import Document, stream, traced, walk
-from sae.microworld.labels import decisions, label_at, labels
+from sae.microworld.labels import decision, decisions, label_at, labels
 from sae.microworld.parse import read
 
 _RIVALS = {"number": "number.attractor", "gender": "gender.other"}
@@ -79,19 +79,32 @@ def _plan(rng: Random, allowed: tuple[str, ...], n: int) -> Iterator[tuple[str, 
 
 def _record(rng: Random, variable: str, label: str, opposed: bool) -> LabelledText:
     document, place = _expressing(rng, variable, label, opposed and variable in _RIVALS)
-    later = consequence(document, place)
-    assert later is not None, f"nothing follows from {variable} in {document.text!r}"
     other = rng.choice([each for each in labels(variable) if each != label])
-    counterfactual = intervened(document, place, other)
+    return _labelled(document, variable, place, other)
+
+
+def labelled_text(document: Document, variable: str) -> LabelledText:
+    """A given text as a labelled text: what first decides the variable, what follows from it, and its twin.
+
+    Raises:
+        InputError: there is no such variable, or the text does not express it.
+    """
+    place = decision(document, variable)
+    return _labelled(document, variable, place, label_at(twin(document, variable), place))
+
+
+def _labelled(document: Document, variable: str, place: int, other: str) -> LabelledText:
+    later, counterfactual = consequence(document, place), intervened(document, place, other)
+    follows = None
+    if later is not None:
+        tokens = {label: f" {word}" for label, word in words_at(document, place, later).items()}
+        follows = Consequence(position=document.begins[later] - 1, tokens=tokens)
     return LabelledText(
         text=document.text,
         variable=variable,
-        label=label,
+        label=label_at(document, place),
         span=_span(document, place),
-        consequence=Consequence(
-            position=document.begins[later] - 1,
-            tokens={each: f" {word}" for each, word in words_at(document, place, later).items()},
-        ),
+        consequence=follows,
         twin=Twin(text=counterfactual.text, label=other, span=_span(counterfactual, place)),
     )
 

@@ -5,7 +5,7 @@ the generator samples the two independently, and the label is what both together
 """
 
 from sae.core.errors import InputError, nearest
-from sae.microworld.automaton import TEXT_LEVEL
+from sae.microworld.automaton import TEXT_LEVEL, Mark
 from sae.microworld.generate import Document, Token
 from sae.microworld.grammar import variable_of
 from sae.microworld.lexicon import LABELS, VARIABLES
@@ -23,7 +23,7 @@ def labels(variable: str) -> tuple[str, ...]:
     """
     allowed = (*VARIABLES, *ASPECTS)
     if variable not in allowed:
-        shown = ", ".join(VARIABLES)
+        shown = ", ".join(allowed)
         raise InputError(f"no variable {variable!r}; there are {shown}{nearest(variable, allowed)}")
     return LABELS[variable_of(variable)]
 
@@ -49,15 +49,34 @@ def decision(document: Document, variable: str) -> int:
     places = decisions(document, variable)
     if not places:
         expressed = [each for each in VARIABLES if decisions(document, each)]
-        raise InputError(f"the text {document.text!r} does not express {variable}; it has {', '.join(expressed)}")
+        raise InputError(
+            f"the text {document.text!r} does not express {variable}; it has {', '.join(expressed) or 'none'}"
+        )
     return places[0]
 
 
-def label_at(document: Document, place: int) -> str:
-    """The label that the word at a deciding place gives its variable."""
+def deciding_mark(document: Document, place: int) -> Mark:
+    """How the word at a deciding place depends on its variable.
+
+    Raises:
+        InputError: there is no such place, or the word there decides nothing.
+    """
+    if not 0 <= place < len(document.tokens):
+        raise InputError(f"no word at place {place}; the text has words 0 to {len(document.tokens) - 1}")
     mark = document.tokens[place].mark
-    assert mark is not None, f"the word at {place} depends on nothing"
-    assert mark.decides is not None, f"the word at {place} decides nothing"
+    if mark is None or mark.decides is None:
+        raise InputError(f"the word {document.words[place]!r} at place {place} decides no variable")
+    return mark
+
+
+def label_at(document: Document, place: int) -> str:
+    """The label that the word at a deciding place gives its variable.
+
+    Raises:
+        InputError: the word there decides nothing.
+    """
+    mark = deciding_mark(document, place)
+    assert mark.decides is not None
     label = mark.labels[mark.instances.index(mark.decides)]
     return TURNED[label] if _is_turned(document, place) else label
 

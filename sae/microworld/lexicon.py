@@ -94,8 +94,8 @@ _VERDICTS = {
 TABLES: dict[str, Table] = {
     # nouns in both numbers
     **{leaf: _nouns([leaf]) for leaf in NOUNS},
-    "animal": _nouns(["pet", "farm_animal"]),
     "person": _nouns(["worker", "acquaintance"]),
+    "landmark": _table("number", "bridge/bridges island/islands beach/beaches dock/docks rock/rocks"),
     "building": _table(
         "number",
         "house/houses hotel/hotels office/offices museum/museums castle/castles shop/shops theatre/theatres "
@@ -116,14 +116,17 @@ TABLES: dict[str, Table] = {
             ("plural", "past"): ("were",),
         },
     ),
-    "person_acts": _verbs(
-        "writes/write/wrote smiles/smile/smiled waits/wait/waited sings/sing/sang dances/dance/danced "
-        "listens/listen/listened talks/talk/talked laughs/laugh/laughed walks/walk/walked works/work/worked "
-        "paints/paint/painted stands/stand/stood speaks/speak/spoke"
+    "worker_acts": _verbs(
+        "writes/write/wrote waits/wait/waited listens/listen/listened works/work/worked paints/paint/painted "
+        "speaks/speak/spoke cooks/cook/cooked"
     ),
-    "pet_acts": _verbs("sleeps/sleep/slept plays/play/played eats/eat/ate rests/rest/rested drinks/drink/drank"),
-    "farm_acts": _verbs("grazes/graze/grazed wanders/wander/wandered rests/rest/rested feeds/feed/fed"),
-    "bird_acts": _verbs("flies/fly/flew sings/sing/sang nests/nest/nested lands/land/landed"),
+    "acquaintance_acts": _verbs(
+        "smiles/smile/smiled sings/sing/sang dances/dance/danced talks/talk/talked laughs/laugh/laughed "
+        "walks/walk/walked stands/stand/stood whispers/whisper/whispered"
+    ),
+    "pet_acts": _verbs("sleeps/sleep/slept plays/play/played eats/eat/ate dozes/doze/dozed drinks/drink/drank"),
+    "farm_acts": _verbs("wanders/wander/wandered rests/rest/rested feeds/feed/fed strays/stray/strayed"),
+    "bird_acts": _verbs("flies/fly/flew chirps/chirp/chirped nests/nest/nested perches/perch/perched"),
     "wild_acts": _verbs("hunts/hunt/hunted hides/hide/hid roams/roam/roamed runs/run/ran"),
     "road_acts": _verbs("stops/stop/stopped turns/turn/turned passes/pass/passed slows/slow/slowed"),
     "water_acts": _verbs("sails/sail/sailed drifts/drift/drifted floats/float/floated sinks/sink/sank"),
@@ -241,5 +244,6 @@ PLAIN: dict[str, tuple[str, ...]] = {
         "mood": "tired happy bored lonely sad cheerful",
         "did": "left slept rested answered cried",
         "need": "help advice money company",
+        "worry": "lonely bored sad worried",
     }.items()
 }

@@ -74,12 +74,15 @@ def read(text: str | Sequence[str]) -> Document:
     reading = judge(text)
     if reading.faults:
         raise InputError(reading.faults[0].message)
-    shown = text if isinstance(text, str) else " ".join(text)
+    whole = text if isinstance(text, str) else " ".join(text)
+    shown = whole if len(whole) <= 80 else f"{whole[:80]}…"
+    if not whole.strip():
+        raise InputError(f"the text is empty; a text has 1 to {MAX_SENTENCES} sentences")
     if not reading.complete:
         raise InputError(f"the text {shown!r} ends in the middle of a sentence; a text has 1 to {MAX_SENTENCES}")
     n_sentences = reading.document.tokens[-1].sentence + 1
     if n_sentences > MAX_SENTENCES:
-        raise InputError(f"the text {shown[:60]!r}… has {n_sentences} sentences; a text has 1 to {MAX_SENTENCES}")
+        raise InputError(f"the text {shown!r} has {n_sentences} sentences; a text has 1 to {MAX_SENTENCES}")
     return reading.document
 
 

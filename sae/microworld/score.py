@@ -56,7 +56,8 @@ def score(model: nn.Module, n_texts: int = 2000, seed: int = 0) -> dict[str, flo
 
     Args:
         model: a causal language model over `vocabulary()`.
-        n_texts: documents, none of which training has seen: their stream is another.
+        n_texts: documents of a stream of their own. Training draws from another; texts of a single short sentence recur
+            in both, as they do in any two samples of the language.
         seed: of the held-out stream and of what the model writes.
 
     Returns:

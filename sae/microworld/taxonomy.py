@@ -1,8 +1,10 @@
 """Three levels of word classes: kingdom → class → leaf → nouns.
 
-The language tells the levels apart: the nouns of a leaf share verbs or adjectives that no other leaf has (birds nest,
-boats sink, cups chip), those of a class share frames, and a kingdom's classes share the frames of number. So a latent
-for "animal" may be absorbed by, or split into, latents for "bird" and "pet", and the truth is known here.
+The language tells leaves apart: after a noun of a leaf come verbs or adjectives that come after no other leaf's (birds
+nest, boats sink, cups chip). A leaf's nouns are interchangeable, so a latent for "animal" may be absorbed by, or split
+into, latents for "bird" and "pet", and the truth is known here. The classes and kingdoms above are of meaning alone:
+some of them share frames (plants, household things), others only the grammar of number. Drinks and dishes never stand
+where number shows.
 """
 
 from typing import NamedTuple
@@ -47,7 +49,7 @@ NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
         "pet": "dog cat rabbit hamster parrot pony/ponies puppy/puppies kitten",
         "farm_animal": "cow horse goat pig donkey lamb hen calf/calves",
         "bird": "sparrow crow owl eagle swan robin pigeon swallow",
-        "wild_animal": "bear lion tiger monkey wolf/wolves fox/foxes snake elephant",
+        "wild_animal": "bear lion tiger monkey wolf/wolves fox/foxes leopard elephant",
         "worker": "teacher doctor nurse farmer artist driver baker tailor gardener secretary/secretaries",
         "acquaintance": "neighbour girl boy guest visitor child/children man/men woman/women student",
         "clothing": "hat shoe coat scarf/scarves glove shirt sock dress/dresses",

@@ -109,8 +109,9 @@ def _says(trained: Said, untrained: Said, variable: str, seed: int) -> Finding:
 
 
 def _probe(trained: Answers, untrained: Answers, variable: str, site: str, question: Question, seed: int) -> Finding:
+    n_documents = len(np.unique(trained.document))
     where = "before the consequence" if question == "carries" else "at the word that expresses it"
-    right, beside = (((each.score > 0) == each.truth).mean(0) for each in (trained, untrained))
+    right, beside = (_balanced_parts(each) for each in (trained, untrained))
     return Finding(
         kind=KIND,
         variable=variable,
@@ -118,10 +119,12 @@ def _probe(trained: Answers, untrained: Answers, variable: str, site: str, quest
         effect=mean_accuracy(trained),
         unit="balanced accuracy",
         direction=f"1 means that of every held-out text it tells its {variable}; 0.5 is guessing",
-        interval=accuracy_interval(trained, seed),
-        n_documents=len(np.unique(trained.document)),
+        interval=_wide_enough(accuracy_interval(trained, seed), n_documents),
+        n_documents=n_documents,
         control=Control(
-            what=UNTRAINED_MODEL, effect=mean_accuracy(untrained), interval=accuracy_interval(untrained, seed)
+            what=UNTRAINED_MODEL,
+            effect=mean_accuracy(untrained),
+            interval=_wide_enough(accuracy_interval(untrained, seed), n_documents),
         ),
         p=_paired_p(right, beside, trained.document, seed),
         settings={"method": question, "level": "variable"},
@@ -136,9 +139,29 @@ class _Share(NamedTuple):
     n_documents: int
 
 
+def _balanced_parts(said: Answers) -> Float[np.ndarray, "text"]:
+    """What each text adds to the balanced accuracy: its mean over texts is that accuracy."""
+    right, truth = (said.score > 0) == said.truth, said.truth
+    n = truth.shape[1]
+    of_targets, of_others = (kind.sum(1, keepdims=True) for kind in (truth, ~truth))
+    return (right * np.where(truth, n / (2 * of_targets), n / (2 * of_others))).mean(0)
+
+
+def _wide_enough(interval: Interval, n_documents: int) -> Interval:
+    """A share that no document spoils has a bootstrap of no width; 3/n allows for what n documents cannot show.
+
+    The rule of three (Hanley and Lippman-Hand 1983).
+    """
+    if interval.low == interval.high == 1.0:
+        return interval.model_copy(update={"low": max(0.0, 1 - 3 / n_documents)})
+    return interval
+
+
 def _share(right: Bool[np.ndarray, "text"], document: Int[np.ndarray, "text"], seed: int) -> _Share:
     hits, n = by_document(right.astype(np.float64), document)
-    return _Share(float((hits / n).mean()), bootstrap_mean(hits / n, seed) if len(n) > 1 else None, len(n))
+    return _Share(
+        float((hits / n).mean()), _wide_enough(bootstrap_mean(hits / n, seed), len(n)) if len(n) > 1 else None, len(n)
+    )
 
 
 def _paired_p(

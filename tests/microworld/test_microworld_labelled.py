@@ -6,7 +6,19 @@ import pytest
 
 from sae.core.errors import InputError
 from sae.core.records import LabelledText
-from sae.microworld import ASPECTS, VARIABLES, Document, decisions, label_at, labelled, labels, read, twin_of, values
+from sae.microworld import (
+    ASPECTS,
+    VARIABLES,
+    Document,
+    decisions,
+    label_at,
+    labelled,
+    labelled_text,
+    labels,
+    read,
+    twin_of,
+    values,
+)
 
 TEXTS = {variable: labelled(variable, 120, seed=1) for variable in (*VARIABLES, *ASPECTS)}
 EVERY = [pytest.param(variable, id=variable) for variable in TEXTS]
@@ -116,6 +128,19 @@ def test_some_sentiments_are_turned_round_by_a_negation_and_aspects_disagree():
     assert sum(len(each) == 2 for each in aspects) >= 5
 
 
+@pytest.mark.parametrize("variable", EVERY)
+def test_any_text_that_expresses_a_variable_is_a_labelled_text(variable: str):
+    for text in TEXTS[variable][:20]:
+        document, place = deciding(text)
+        record = labelled_text(document, variable)
+        first = decisions(document, variable)[0]
+        assert record.text == text.text
+        assert record.label == label_at(document, first)
+        assert twin_of(twin_of(record)) == record
+        if first == place:
+            assert (record.span, record.consequence) == (text.span, text.consequence)
+
+
 def test_there_are_forty_capitals():
     assert len(labels("capital")) >= 40
 
@@ -127,7 +152,7 @@ def test_no_texts_is_an_empty_list():
 def test_an_unknown_variable_is_named_with_the_allowed_ones():
     with pytest.raises(
         InputError,
-        match=r"no variable 'sentimnt'; there are number, .* topic, tense; did you mean 'sentiment'",
+        match=r"no variable 'sentimnt'; there are number, .* topic, tense, .*; did you mean 'sentiment'",
     ):
         labelled("sentimnt", 1, seed=0)
 

@@ -145,6 +145,13 @@ def test_the_taxonomy_has_three_levels_and_every_noun_one_place():
             "number has no label 'dual'; it has singular, plu",
         ),
         (lambda: intervened(read("the hats are old ."), 0, "plural"), "'the' at place 0 decides no variable"),
+        (
+            lambda: intervened(read("the hats are old ."), -3, "plural"),
+            "no word at place -3; the text has words 0 to 4",
+        ),
+        (lambda: consequence(read("the hats are old ."), 9), "no word at place 9"),
+        (lambda: label_at(read("the hats are old ."), 0), "'the' at place 0 decides no variable"),
+        (lambda: twin(read("it rained all day ."), "number"), "does not express number; it has none"),
         (lambda: place_of("hatt"), "'hatt' is no noun of the taxonomy; did you mean 'hat'"),
         (lambda: nouns_of("fish"), "no class 'fish' in the taxonomy; there are living"),
     ],

@@ -10,12 +10,14 @@ import torch
 from scipy.stats import chi2
 
 from sae.core.errors import InputError
-from sae.microworld import documents, judge, label_at, next_words, read, values, vocabulary
+from sae.microworld import document as one_document
+from sae.microworld import documents, judge, label_at, next_words, read, stream, values, vocabulary
 from sae.microworld.automaton import START, StateId, state, states
 from sae.microworld.frames import FAMILIES
 from sae.microworld.generate import MAX_SENTENCES
 from sae.microworld.lexicon import LABELS, TABLES, VARIABLES
 from sae.microworld.targets import next_word_targets
+from sae.microworld.taxonomy import NOUNS
 
 SAMPLE = list(documents(seed=3, n_tokens=100_000))
 
@@ -193,7 +195,8 @@ def test_words_begin_where_the_document_says():
         ("the hats are", "ends in the middle of a sentence"),
         ("the hats near the bed is old .", "'is' would follow if number were singular, but it is plural"),
         ("the soup was not stale and we will complain .", "would follow if negation were affirmed"),
-        ("", "ends in the middle of a sentence"),
+        ("", "the text is empty; a text has 1 to 6 sentences"),
+        ("a" * 2_000_000, r"'aaaa.{0,60}…' cannot stand at word 0"),
         (" ".join(["the hats are old ."] * 7), "has 7 sentences"),
     ],
 )
@@ -224,6 +227,32 @@ def test_the_judge_names_what_a_text_contradicts_and_reads_on(text: str, variabl
     assert reading.complete == (text.endswith(".") and None not in variables)
     for fault in reading.faults:
         assert text.split()[fault.place] == fault.word
+
+
+@pytest.mark.parametrize("n_sentences", [-1, 0, 7])
+def test_a_document_has_one_to_six_sentences(n_sentences: int):
+    with pytest.raises(InputError, match=f"cannot have {n_sentences} sentences; it has 1 to 6"):
+        one_document(stream("test", 0), n_sentences)
+
+
+def test_every_leaf_of_the_taxonomy_has_followers_of_its_own():
+    """A verb or adjective, in any form, that comes after the nouns of no other leaf."""
+    followers: dict[str, set[str]] = {}
+    for leaf, pairs in NOUNS.items():
+        if leaf not in ("drink", "dish"):
+            one, many = pairs[0]
+            after = [("the", one), ("the", many), ("the", one, "is"), ("the", many, "are")]
+            followers[leaf] = {word for prefix in after for word in _next(prefix)}
+    for leaf, own in followers.items():
+        others = set[str]().union(*(words for other, words in followers.items() if other != leaf))
+        assert len(own - others) >= 2, leaf
+
+
+def _next(prefix: tuple[str, ...]) -> dict[str, float]:
+    try:
+        return next_words(prefix)
+    except InputError:  # "the bird is" cannot be said
+        return {}
 
 
 def test_the_distribution_after_an_impossible_prefix_is_refused():
