@@ -49,7 +49,7 @@ class Shape:
         return [f"blocks.{self.n_layers * part // 4 - 1}.resid_post" for part in (1, 2, 3)]
 
 
-GPT2_SMALL = Shape(n_layers=12, d_model=768, n_heads=12, n_vocab=50257, n_texts=4, n_tokens=128, n_rounds=15)
+GPT2_SMALL = Shape(n_layers=12, d_model=768, n_heads=12, n_vocab=50257, n_texts=2, n_tokens=128, n_rounds=15)
 QUICK = Shape(n_layers=4, d_model=64, n_heads=4, n_vocab=512, n_texts=4, n_tokens=64, n_rounds=3)
 
 
@@ -64,8 +64,14 @@ class Passes:
         from transformers import GPT2Config, GPT2LMHeadModel
 
         torch.manual_seed(0)
-        sizes = {"n_layer": shape.n_layers, "n_embd": shape.d_model, "n_head": shape.n_heads}
-        config = GPT2Config(**sizes, vocab_size=shape.n_vocab, bos_token_id=None, eos_token_id=None)
+        config = GPT2Config(
+            n_layer=shape.n_layers,
+            n_embd=shape.d_model,
+            n_head=shape.n_heads,
+            vocab_size=shape.n_vocab,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
         self.model = GPT2LMHeadModel(config).eval().requires_grad_(False)
         self.ids = torch.randint(shape.n_vocab, (shape.n_texts, shape.n_tokens))
         self.sites = shape.sites
@@ -201,6 +207,13 @@ def memory_rows(passes: Passes) -> list[Row]:
     ]
 
 
+def show(rows: Sequence[Row]) -> None:
+    for one in rows:
+        verdict = {None: "", True: "holds", False: "MISSED"}[one["holds"]]
+        target = "" if one["target"] is None else f"target {one['target']:g}"
+        print(f"{one['name']:<32}{one['value']:>14.4g} {one['unit']:<24}{target:<14}{verdict}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tiny shape and few rounds: shows that it runs")
@@ -208,13 +221,12 @@ def main() -> None:
     options = parser.parse_args()
     shape = QUICK if options.quick else GPT2_SMALL
     passes = Passes(shape)
-    rows = time_rows(passes, shape.n_rounds) + memory_rows(passes)
+    rows = time_rows(passes, shape.n_rounds)
+    show(rows)
+    memory = memory_rows(passes)
+    show(memory)
     if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    for one in rows:
-        verdict = {None: "", True: "holds", False: "MISSED"}[one["holds"]]
-        target = "" if one["target"] is None else f"target {one['target']:g}"
-        print(f"{one['name']:<32}{one['value']:>14.4g} {one['unit']:<24}{target:<14}{verdict}")
+        options.json.write_text(json.dumps(rows + memory, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
