@@ -160,3 +160,8 @@ def test_other_bad_input() -> None:
         editing(model, {"final": lambda x, context: x * torch.nan}, finite=False),
     ):
         generate(model, PROMPTS, 1)
+
+
+def test_encoders_generate_nothing() -> None:
+    with pytest.raises(InputError, match="encoder: it generates nothing"):
+        generate(tiny("modernbert"), PROMPTS, 1)

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sae.core.errors import InputError
-from sae.lm import LoadedModel, fingerprint, load_model
+from sae.lm import LoadedModel, fingerprint, load_model, reading
+from sae.lm.tiny import tiny
 
 
 def test_loaded_model_is_silent_frozen_and_knows_its_sizes(
@@ -112,3 +113,20 @@ def test_real_small_model(stories: LoadedModel) -> None:
     assert (stories.d_model, stories.n_layers, stories.n_vocab) == (64, 5, 512)
     ids = torch.tensor([stories.tokenizer("Once upon a")["input_ids"]])
     assert stories.tokenizer.decode(stories(input_ids=ids).logits[0, -1].argmax()).strip() == "time"
+
+
+@pytest.mark.parametrize("name", ["bert", "modernbert", "bloom"])
+def test_encoders_and_models_without_position_embeddings_are_loaded(model_folder: Path, name: str) -> None:
+    model = tiny(name)
+    model.save_pretrained(model_folder)  # pyright: ignore[reportCallIssue]
+    loaded = load_model(str(model_folder))
+    assert type(loaded.model) is type(model)
+    assert loaded.n_positions == (2048 if name == "bloom" else 64)
+    ids = torch.tensor([[5, 6, 7]])
+    with (
+        reading(loaded, ["blocks.1.resid_post"]) as ours,
+        reading(model, ["blocks.1.resid_post"], stop=False) as theirs,
+    ):
+        model(input_ids=ids)
+        loaded(input_ids=ids)
+    torch.testing.assert_close(ours["blocks.1.resid_post"], theirs["blocks.1.resid_post"])
