@@ -9,7 +9,7 @@ from sae.core.errors import InputError
 from sae.core.splits import Fractions
 from sae.lm.tokens import Bos
 
-Encoding = Literal["float32", "float16", "bfloat16"]
+Encoding = Literal["float32", "float16", "bfloat16", "int8"]
 """How rows are stored."""
 
 
@@ -33,7 +33,7 @@ class HarvestConfig(Strict):
     isolate: bool = True
     """Pieces in one window never see one another; false lets a piece see those before it."""
     dtype: Encoding = "float16"
-    """How rows are stored: float32, float16 or bfloat16."""
+    """How rows are stored: float32, float16, bfloat16, or int8 with a scale per row (about half of float16)."""
     exclude: Exclude = Exclude()
     """Rows to leave out."""
     fractions: Fractions = Fractions()

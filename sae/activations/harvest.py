@@ -23,7 +23,7 @@ from sae.activations import scale, stream
 from sae.activations.config import Exclude, HarvestConfig
 from sae.activations.contents import Contents, SiteContents
 from sae.activations.counts import Counts
-from sae.activations.encoding import TORCH, words
+from sae.activations.encoding import encode, rows_of, values
 from sae.activations.split_writer import SplitWriter
 from sae.core.errors import InputError, WorldError
 from sae.core.splits import SPLITS, Split
@@ -60,6 +60,7 @@ class Harvest:
         self._check_window()
         self._writers: dict[Split, SplitWriter] = {}
         self._open = ExitStack()
+        self._d: dict[str, int] = {}
         _clear(folder)
 
     def _check_window(self) -> None:
@@ -134,12 +135,14 @@ class Harvest:
         }
         for site in self._sites:
             x = kept_rows(site, captured[site], keep)
-            stored = x.to(TORCH[self._config.dtype]).cpu()
-            if not torch.isfinite(stored).all():
-                raise _not_finite(site, x.cpu(), stored, columns)
+            self._d[site] = x.shape[1]
+            stored = encode(x.cpu(), self._config.dtype)
+            numbers = values(rows_of(stored, self._config.dtype), self._config.dtype)
+            if not torch.isfinite(numbers).all():
+                raise _not_finite(site, x.cpu(), numbers, columns)
             if split == "train":
-                self.moments.setdefault(site, Moments(x.shape[1])).update(stored.float())
-            columns[site] = words(stored)
+                self.moments.setdefault(site, Moments(x.shape[1])).update(numbers)
+            columns[site] = stored
         self._writer(split, columns).append(columns)
         self.counts.n_rows[split] += len(columns["document"])
         self.counts.n_forward += int(packed.valid.sum())
@@ -157,7 +160,7 @@ class Harvest:
 
     def _writer(self, split: Split, columns: dict[str, np.ndarray]) -> SplitWriter:
         if split not in self._writers:
-            sites = tuple(SiteContents(name=site, d=columns[site].shape[1]) for site in self._sites)
+            sites = tuple(SiteContents(name=site, d=self._d[site]) for site in self._sites)
             writer = SplitWriter(self._folder, split, sites, self._config.dtype, self._config.shard_rows)
             self._open.callback(writer.abandon)
             self._writers[split] = writer
@@ -205,9 +208,9 @@ def _not_finite(site: str, x: Tensor, stored: Tensor, columns: dict[str, Any]) -
     row = int(torch.nonzero(~torch.isfinite(stored).all(1))[0])
     where = f"document {columns['document'][row]}, position {columns['position'][row]}, site {site}"
     if torch.isfinite(x[row]).all():
-        largest, dtype = float(x[row].abs().max()), str(stored.dtype).removeprefix("torch.")
+        largest = float(x[row].abs().max())
         return InputError(
-            f"{largest:.3g} at {where} is too large for {dtype}: harvest.dtype must be bfloat16 or float32"
+            f"{largest:.3g} at {where} is too large for float16: harvest.dtype must be bfloat16 or float32"
         )
     return WorldError(f"activation not finite at {where}; nothing was kept")
 

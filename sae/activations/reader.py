@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float32, Int, Int32
+from jaxtyping import Float32, Int, Int32, Shaped
 from torch import Tensor
 
 from sae.activations.config import Encoding
 from sae.activations.contents import read_contents
-from sae.activations.encoding import STORED, rows_of
+from sae.activations.encoding import STORED, rows_of, values, width
 from sae.activations.scale import SiteMoments, read_moments
 from sae.activations.shard import Shard
 from sae.activations.stream import TokenStream
@@ -80,18 +79,18 @@ class Activations:
     def rows(self, split: Split, site: str, start: int = 0, stop: int | None = None) -> Float32[Tensor, "row d"]:
         """Rows [start, stop) of a split."""
         start, stop, _ = slice(start, stop).indices(self.n_rows(split))
-        return self.stored_rows(split, site, np.array([[start, max(start, stop)]])).float()
+        return values(self.stored_rows(split, site, np.array([[start, max(start, stop)]])), self.dtype)
 
-    def stored_rows(self, split: Split, site: str, runs: Int[np.ndarray, "run 2"]) -> Float[Tensor, "row d"]:
-        """Rows of several runs [start, stop), ascending, one after the other, in the dtype they are stored in."""
+    def stored_rows(self, split: Split, site: str, runs: Int[np.ndarray, "run 2"]) -> Shaped[Tensor, "row width"]:
+        """Rows of several runs [start, stop), ascending, one after the other, as they are stored (see `values`)."""
         self._check(site)
-        out = np.empty((int((runs[:, 1] - runs[:, 0]).sum()), self._d[site]), STORED[self.dtype])
+        out = np.empty((int((runs[:, 1] - runs[:, 0]).sum()), width(self._d[site], self.dtype)), STORED[self.dtype])
         return self.read_into(out, split, site, runs)
 
     def read_into(
         self, out: np.ndarray, split: Split, site: str, runs: Int[np.ndarray, "run 2"]
-    ) -> Float[Tensor, "row d"]:
-        """As `stored_rows`, into memory [row, d] of the stored type, which the result shares."""
+    ) -> Shaped[Tensor, "row width"]:
+        """As `stored_rows`, into memory [row, width] of the stored type, which the result shares."""
         at = 0
         for shard, first, last in zip(self._shards[split], *self._edges(split), strict=True):
             inside = np.clip(runs, first, last) - first
@@ -141,4 +140,4 @@ class Activations:
         """At most `n` rows, evenly spread over the split; the same ones every time."""
         total = self.n_rows(split)
         starts = np.unique(np.arange(min(n, total)) * total // max(1, min(n, total)))
-        return torch.as_tensor(self.stored_rows(split, site, np.stack([starts, starts + 1], axis=1))).float()
+        return values(self.stored_rows(split, site, np.stack([starts, starts + 1], axis=1)), self.dtype)

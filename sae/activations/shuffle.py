@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float32, Int, Shaped
 from scipy.special import gammaln
 from torch import Tensor
 
-from sae.activations.encoding import STORED
+from sae.activations.encoding import STORED, values, width
 from sae.activations.order import RowOrder
 from sae.activations.reader import Activations
 from sae.core.errors import InputError
@@ -27,7 +27,7 @@ SLICE_ROWS = 16
 class _Loaded(NamedTuple):
     epoch: int
     buffer: int
-    x: Float[Tensor, "row d"]
+    x: Shaped[Tensor, "row width"]
     permutation: Int[Tensor, "row"]
 
 
@@ -62,7 +62,7 @@ class ShuffledBatches:
         self._activations, self._site = activations, site
         self._split: Split = split
         self._order = RowOrder(self.n_rows, seed, buffer_rows, slice_rows)
-        self._memory = np.empty((self._order.most_rows, self.d), STORED[activations.dtype])
+        self._memory = np.empty((self._order.most_rows, width(self.d, activations.dtype)), STORED[activations.dtype])
         self._held: _Loaded | None = None
 
     def batch(self, step: int) -> Float32[Tensor, "batch d"]:
@@ -70,7 +70,8 @@ class ShuffledBatches:
         rows = []
         for part in self._parts(step):
             held = self._loaded(part.epoch, part.buffer)
-            rows.append(held.x.index_select(0, held.permutation[part.start : part.stop]).float())
+            taken = held.x.index_select(0, held.permutation[part.start : part.stop])
+            rows.append(values(taken, self._activations.dtype))
         return torch.cat(rows) if len(rows) > 1 else rows[0]
 
     def row_numbers(self, step: int) -> Int[np.ndarray, "batch"]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from sae.activations.config import Encoding
 from sae.activations.contents import ShardContents, SiteContents
-from sae.activations.shard import ShardWriter
+from sae.activations.shard_writer import ShardWriter
 from sae.core.splits import Split
 
 

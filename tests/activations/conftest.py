@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sae.activations.config import Encoding
 from sae.activations.contents import Contents, SiteContents
-from sae.activations.encoding import TORCH, words
+from sae.activations.encoding import encode, rows_of, values
 from sae.activations.scale import write_moments
 from sae.activations.split_writer import SplitWriter
 from sae.activations.stream import StreamWriter
@@ -72,10 +72,10 @@ def write(
             "position": np.arange(length, dtype=np.int32),
         }
         for number, (name, d) in enumerate(sites.items()):
-            x = torch.stack([row(i, p, d, 100.0 * number) for p in range(length)]).to(TORCH[encoding])
-            columns[name] = words(x)
+            x = torch.stack([row(i, p, d, 100.0 * number) for p in range(length)])
+            columns[name] = encode(x, encoding)
             if split == "train":
-                moments[name].update(x.float())
+                moments[name].update(values(rows_of(columns[name], encoding), encoding))
         writers[split].append(columns)
     shards = tuple(shard for split in SPLITS for shard in writers[split].finish())
     tokens.close()

@@ -11,7 +11,7 @@ import torch
 
 from sae.activations.config import Encoding
 from sae.activations.contents import FILE
-from sae.activations.encoding import rows_of, words
+from sae.activations.encoding import encode, rows_of
 from sae.activations.hdf5 import dataset
 from sae.activations.reader import Activations
 from sae.core.errors import InputError, WorldError
@@ -80,8 +80,8 @@ def test_every_dtype_round_trips(tmp_path: Path, write_rows: Callable[..., None]
 
 def test_bfloat16_words_are_the_numbers() -> None:
     x = torch.randn(50, 7).bfloat16()
-    assert words(x).dtype == np.uint16
-    assert torch.equal(rows_of(words(x), "bfloat16"), x)
+    assert encode(x, "bfloat16").dtype == np.uint16
+    assert torch.equal(rows_of(encode(x, "bfloat16"), "bfloat16"), x)
 
 
 def test_an_unknown_site_names_the_nearest(activations: Activations) -> None:
