@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sae.core.config import EXECUTION, Strict
 from sae.core.errors import InputError
@@ -11,6 +11,8 @@ from sae.lm.tokens import Bos
 
 Encoding = Literal["float32", "float16", "bfloat16", "int8"]
 """How rows are stored."""
+Compression = Literal["none", "lz4", "zstd"]
+"""How chunks are compressed, without loss: bits of equal weight together, then LZ4 or Zstandard (extra `compress`)."""
 
 
 class Exclude(Strict):
@@ -20,6 +22,16 @@ class Exclude(Strict):
     """Leave out tokens that stand for no text (BOS, EOS, padding …)."""
     first: Annotated[int, Field(ge=0)] = 0
     """Leave out this many of the first positions that the model reads in every piece of a document, BOS included."""
+    high_norm: Annotated[float, Field(ge=0)] = 0.0
+    """Leave out rows whose norm at any harvested site is more than this many times the site's median, which is taken
+    over the first 16,384 tokens of the text; 0: none, else more than 1."""
+
+    @field_validator("high_norm")
+    @classmethod
+    def _above_the_median(cls, high_norm: float) -> float:
+        if 0 < high_norm <= 1:
+            raise ValueError(f"{high_norm} would leave out half of the rows or more; 0 (none) or more than 1")
+        return high_norm
 
 
 class HarvestConfig(Strict):
@@ -34,8 +46,12 @@ class HarvestConfig(Strict):
     """Pieces in one window never see one another; false lets a piece see those before it."""
     dtype: Encoding = "float16"
     """How rows are stored: float32, float16, bfloat16, or int8 with a scale per row (about half of float16)."""
+    compression: Compression = "none"
+    """none, lz4 or zstd: lossless, per chunk; smaller files that are slower to read."""
     exclude: Exclude = Exclude()
     """Rows to leave out."""
+    on_nonfinite: Literal["stop", "drop"] = "stop"
+    """A row with NaN or an infinity at any harvested site: stop and name it, or drop it and count it."""
     fractions: Fractions = Fractions()
     """Share of the texts in each split."""
     shard_rows: Annotated[int, Field(ge=1)] = 1_000_000

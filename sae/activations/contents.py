@@ -1,6 +1,7 @@
 """What an activations folder holds: `contents.json`, written when every shard is whole.
 
-It names sites, dtype, packing and every shard with its rows, so that a reader can tell a missing or damaged shard.
+It names sites, dtype, compression, packing and every shard with its rows, so that a reader can tell a missing or
+damaged shard.
 """
 
 from pathlib import Path
@@ -8,14 +9,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sae.activations.config import Encoding
+from sae.activations.config import Compression, Encoding
 from sae.core.config import Strict
 from sae.core.errors import InputError, WorldError
 from sae.core.records import first_problem
 from sae.core.splits import Split
 from sae.lm.packing import Packing
 
-FORMAT = 2
+FORMAT = 3
 FILE = "contents.json"
 
 
@@ -40,6 +41,7 @@ class Contents(Strict):
 
     format: int = FORMAT
     dtype: Encoding
+    compression: Compression = "none"
     packing: Packing
     """How pieces of documents stood in the windows of the forward passes."""
     sites: tuple[SiteContents, ...]

@@ -3,34 +3,40 @@
 1. Documents are taken in the order of their texts until `max_tokens` tokens, BOS included; the last one is cut to fit.
 2. Each is cut into pieces, which wait with others of the split for the look-ahead; then they are packed into windows,
    so what is computed together follows from the order of the documents alone.
-3. One forward pass a batch, which ends after the last site; rows that are not left out are checked, converted and
-   appended to the split's shard. A piece's rows are consecutive.
-4. The token stream, the moments of the train split and, last, `contents.json` complete the folder.
+3. One forward pass a batch, which ends after the last site. A thread of its own drops rows for what their numbers are,
+   encodes the others, sums over them and writes them, while the next batch is computed.
+4. A shard that has its name is whole. A harvest that begins in a folder with whole shards reads and packs the text
+   again, which is cheap, and computes only the windows of the rows that are missing.
+5. `sae.activations.merge` completes the folder: one part or several make a harvest.
 """
 
+import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-from sae.activations import contents as listing
-from sae.activations import scale, stream
-from sae.activations.config import Exclude, HarvestConfig
-from sae.activations.contents import Contents, SiteContents
+from sae.activations import stream
+from sae.activations.background import Background
+from sae.activations.config import HarvestConfig, check_parts
 from sae.activations.counts import Counts
-from sae.activations.encoding import encode, rows_of, values
+from sae.activations.filters import CALIBRATION_TOKENS, ByNumbers, ByToken
+from sae.activations.finished import finished_shards, gaps
+from sae.activations.merge import Merged, PartContents, complete, counts_of
+from sae.activations.parts import WHOLE, Part
+from sae.activations.passes import Passes
+from sae.activations.place import Gap
+from sae.activations.rows import Candidates
+from sae.activations.shard_writer import Storage, remove_unfinished
 from sae.activations.split_writer import SplitWriter
-from sae.core.errors import InputError, WorldError
+from sae.core.errors import InputError
 from sae.core.splits import SPLITS, Split
-from sae.core.streams import Moments
 from sae.lm.corpus import Corpus, Text
 from sae.lm.documents import Document, Documents, Piece
-from sae.lm.hooks import reading
 from sae.lm.load import LoadedModel
 from sae.lm.packing import Packed, Packing, Rows, batches, isolates
 from sae.lm.site import check_site
@@ -40,28 +46,34 @@ _DOCUMENTS_PER_WRITE = 4096
 
 
 class Harvest:
-    """One harvest into one folder; `run` does it, then `counts` and `moments` say what came out."""
+    """One harvest, or one part of it, into one folder; `run` does it, then `counts` and `merged` say what came out."""
 
-    def __init__(self, loaded: LoadedModel, sites: Sequence[str], config: HarvestConfig, folder: Path) -> None:
-        """Removes what an earlier, unfinished harvest left in `folder`.
+    def __init__(
+        self, loaded: LoadedModel, sites: Sequence[str], config: HarvestConfig, folder: Path, part: Part = WHOLE
+    ) -> None:
+        """Goes on with whole shards that an earlier, unfinished harvest of the same configuration left in `folder`.
 
         Raises:
-            InputError: an unknown site, a tokenizer without the BOS asked for, a window that the model cannot read.
+            InputError: an unknown site, a tokenizer without the BOS asked for, a window that the model cannot read,
+                what parts cannot keep.
         """
+        check_parts(config, part.n)
         self.counts = Counts()
-        self.moments: dict[str, Moments] = {}
         self.exhausted = False
         """Whether the text ended before `max_tokens`."""
-        self._loaded, self._config, self._folder = loaded, config, folder
-        self._sites = tuple(str(check_site(loaded.model, site)) for site in sites)
-        self._special = torch.tensor(sorted(special_ids(loaded.tokenizer)))
+        self.n_found = 0
+        """Rows of whole shards that were there before."""
+        self._merged: Merged | None = None
+        self._contents: PartContents | None = None
+        self._part, self._loaded, self._config, self._folder = part, loaded, config, folder
+        special = torch.tensor(sorted(special_ids(loaded.tokenizer)))
+        by_token = ByToken(special, config.exclude.special, config.exclude.first)
+        names = tuple(str(check_site(loaded.model, site)) for site in sites)
+        self._passes = Passes(loaded, names, by_token)
         self._prefix = prefix_of(loaded.tokenizer, config.bos)
         self.packing = Packing(window=config.window, rows=_rows(loaded, config), prefix=self._prefix.window)
         self._check_window()
-        self._writers: dict[Split, SplitWriter] = {}
-        self._open = ExitStack()
-        self._d: dict[str, int] = {}
-        _clear(folder)
+        remove_unfinished(folder)
 
     def _check_window(self) -> None:
         least, most = 1 + max(len(ids) for ids in self._prefix), self._loaded.n_positions
@@ -70,32 +82,74 @@ class Harvest:
                 f"harvest.window {self._config.window} must lie between {least} and the model's {most} tokens"
             )
 
+    @property
+    def merged(self) -> Merged:
+        """What follows from all rows; of a whole harvest that has run."""
+        assert self._merged is not None
+        return self._merged
+
+    @property
+    def contents(self) -> PartContents:
+        """What the folder says of this part once it has run."""
+        assert self._contents is not None
+        return self._contents
+
     def run(self, texts: Corpus | Iterable[Text], max_tokens: int | None = None) -> Iterator[Counts]:
-        """Harvests, yielding the counts after every forward pass.
+        """Harvests, yielding the counts after every batch.
 
         Raises:
-            InputError: no tokens, a split without rows, an unknown site, or a value too large for the dtype.
+            InputError: no tokens, a split without rows, an unknown site, compression without its library, or a value
+                too large for the dtype.
             WorldError: an activation that is not finite.
         """
         corpus = texts if isinstance(texts, Corpus) else Corpus(texts)
-        fractions = self._config.fractions
-        documents = Documents(self._loaded.tokenizer, corpus, self._prefix.document, fractions, max_tokens)
+        prefix, fractions = self._prefix.document, self._config.fractions
+        documents = Documents(self._loaded.tokenizer, corpus, prefix, fractions, max_tokens)
         self.counts.texts = documents.counts
-        with self._open:
-            tokens = stream.StreamWriter(self._folder, self._special.tolist())
-            self._open.callback(tokens.close)
-            for split, pieces in self._look_ahead(self._noted(documents, tokens)):
+        storage = self._storage()
+        following, thresholds = self._calibrated(documents)
+        with ExitStack() as stack:
+            tokens = stream.StreamWriter(self._folder, self._passes.by_token.special.tolist())
+            stack.callback(tokens.close)
+            work = _Work(storage, self._part, ByNumbers(self._config, thresholds), self._passes)
+            stack.callback(work.abandon)
+            self.n_found = work.n_found
+            background = stack.enter_context(Background())
+            for split, pieces in self._look_ahead(self._noted(following, tokens)):
                 self.counts.n_pieces += len(pieces)
                 for packed in batches(pieces, self.packing, self._config.batch):
-                    self._harvest(split, packed)
+                    work.take(split, packed, self.counts, background)
                     yield self.counts
-            self._check_splits()
-            self._finish()
+            background.wait()
+            work.finish(self.counts)
         # A rest as short as BOS is not worth a document.
-        n_tokens = self.counts.texts.n_tokens + len(self._prefix.document)
+        n_tokens = self.counts.texts.n_tokens + len(prefix)
         self.exhausted = max_tokens is not None and n_tokens < max_tokens
+        self._conclude(storage, thresholds)
 
-    def _noted(self, documents: Documents, tokens: stream.StreamWriter) -> Iterator[Document]:
+    def _storage(self) -> Storage:
+        config = self._config
+        model: Any = self._loaded.model
+        n_vocabulary = max(len(self._loaded.tokenizer), model.config.get_text_config().vocab_size)
+        sites = self._passes.contents()
+        return Storage(self._folder, sites, config.dtype, config.compression, config.shard_rows, n_vocabulary)
+
+    def _calibrated(self, documents: Iterable[Document]) -> tuple[Iterator[Document], dict[str, float]]:
+        """The documents, and the largest norm kept at each site, for which the first of them are read twice."""
+        following, times = iter(documents), self._config.exclude.high_norm
+        if not times:
+            return following, {}
+        first: list[Document] = []
+        n_tokens = 0
+        for document in following:
+            first.append(document)
+            n_tokens += len(document.ids)
+            if n_tokens >= CALIBRATION_TOKENS:
+                break
+        medians = self._passes.medians(first, self.packing)
+        return chain(first, following), {site: times * median for site, median in medians.items()}
+
+    def _noted(self, documents: Iterable[Document], tokens: stream.StreamWriter) -> Iterator[Document]:
         """The documents, written to the token stream on their way."""
         waiting: list[Document] = []
         for document in documents:
@@ -109,10 +163,12 @@ class Harvest:
         self.counts.n_special = tokens.n_special
 
     def _look_ahead(self, documents: Iterable[Document]) -> Iterator[tuple[Split, list[Piece]]]:
-        """Pieces of one split, as many as are packed together, what is left over last."""
+        """Pieces of this part and of one split, as many as are packed together, what is left over last."""
         waiting: dict[Split, list[Piece]] = {split: [] for split in SPLITS}
         n_waiting = dict.fromkeys(SPLITS, 0)
         for document in documents:
+            if not self._part.owns(document.index):
+                continue
             split = document.split
             for piece in document.pieces(self.packing.longest):
                 waiting[split].append(piece)
@@ -124,65 +180,82 @@ class Harvest:
             if waiting[split]:
                 yield split, waiting[split]
 
-    def _harvest(self, split: Split, packed: Packed) -> None:
-        """One batch: forward pass, selection, conversion, writing."""
-        with reading(self._loaded, self._sites) as captured:
-            self._loaded(**packed.inputs(self._loaded.device))
-        keep = self._kept(packed)
-        columns = {
-            "document": packed.documents[keep].to(torch.int32).numpy(),
-            "position": packed.positions[keep].to(torch.int32).numpy(),
-        }
-        for site in self._sites:
-            x = kept_rows(site, captured[site], keep)
-            self._d[site] = x.shape[1]
-            stored = encode(x.cpu(), self._config.dtype)
-            numbers = values(rows_of(stored, self._config.dtype), self._config.dtype)
-            if not torch.isfinite(numbers).all():
-                raise _not_finite(site, x.cpu(), numbers, columns)
-            if split == "train":
-                self.moments.setdefault(site, Moments(x.shape[1])).update(numbers)
-            columns[site] = stored
-        self._writer(split, columns).append(columns)
-        self.counts.n_rows[split] += len(columns["document"])
-        self.counts.n_forward += int(packed.valid.sum())
-        self.counts.n_padding += int(packed.padding.sum())
-        self.counts.n_prefix += int((~packed.valid & ~packed.padding).sum())
+    def _conclude(self, storage: Storage, thresholds: dict[str, float]) -> None:
+        """Says that the part is whole; a part that is all completes the folder."""
+        contents = PartContents(
+            index=self._part.index,
+            n=self._part.n,
+            dtype=storage.dtype,
+            compression=storage.compression,
+            shard_rows=storage.shard_rows,
+            n_vocabulary=storage.n_vocabulary,
+            packing=self.packing,
+            sites=storage.sites,
+            counts=counts_of(self.counts),
+            thresholds=thresholds,
+            exhausted=self.exhausted,
+            made_with=made_with(self._config),
+        )
+        contents.write(self._folder)
+        self._contents = contents
+        if self._part.n == 1:
+            self._merged = complete(self._folder, [contents], self._loaded.tokenizer.decode)
+            self.counts = self._merged.counts
 
-    def _kept(self, packed: Packed) -> Bool[Tensor, "batch window"]:
-        exclude: Exclude = self._config.exclude
-        special = packed.valid & torch.isin(packed.input_ids, self._special)
-        special &= torch.tensor(exclude.special)
-        first = packed.valid & ~special & (packed.position_ids < exclude.first)
-        self.counts.n_special_excluded += int(special.sum())
-        self.counts.n_first_excluded += int(first.sum())
-        return packed.valid & ~special & ~first
 
-    def _writer(self, split: Split, columns: dict[str, np.ndarray]) -> SplitWriter:
-        if split not in self._writers:
-            sites = tuple(SiteContents(name=site, d=self._d[site]) for site in self._sites)
-            writer = SplitWriter(self._folder, split, sites, self._config.dtype, self._config.shard_rows)
-            self._open.callback(writer.abandon)
-            self._writers[split] = writer
-        return self._writers[split]
+class _Work:
+    """Which windows are computed, and what becomes of their rows."""
 
-    def _check_splits(self) -> None:
-        counts = self.counts
-        if counts.texts.n_tokens == 0:
-            raise InputError("the text is empty: it gave no tokens")
+    def __init__(self, storage: Storage, part: Part, by_numbers: ByNumbers, passes: Passes) -> None:
+        finished = finished_shards(storage, part)
+        self.n_found = sum(shard.n_rows for shards in finished.values() for shard in shards)
+        self._finished = finished
+        self._missing: dict[Split, list[Gap]] = {split: gaps(shards) for split, shards in finished.items()}
+        self._writers = {split: SplitWriter(storage, split, self._missing[split], part) for split in SPLITS}
+        self._by_numbers, self._passes = by_numbers, passes
+        self._n_windows = dict.fromkeys(SPLITS, 0)
+        self._computed_to: dict[Split, int] = {}
+
+    def take(self, split: Split, packed: Packed, counts: Counts, background: Background) -> None:
+        """Counts a batch and, where rows of it are missing, computes it and orders them written."""
+        n, first = len(packed.input_ids), self._n_windows[split]
+        self._n_windows[split] += n
+        special, early = self._passes.by_token.masks(packed)
+        counts.n_special_excluded += int(special.sum())
+        counts.n_first_excluded += int(early.sum())
+        if any(gap.meets(first, n) for gap in self._missing[split]):
+            follows = self._computed_to.get(split, 0) == first
+            keep = packed.valid & ~special & ~early
+            candidates = self._passes.candidates(packed, keep, first, follows)
+            background.do(partial(self._write, split, candidates))
+            self._computed_to[split] = first + n
+        counts.n_forward += int(packed.valid.sum())
+        counts.n_padding += int(packed.padding.sum())
+        counts.n_prefix += int((~packed.valid & ~packed.padding).sum())
+
+    def _write(self, split: Split, candidates: Candidates) -> None:
+        self._passes.copies.wait()
+        self._writers[split].append(self._by_numbers.rows(split, candidates))
+
+    def finish(self, counts: Counts) -> None:
+        """Ends the last shards and adds up what was left out and what was kept."""
         for split in SPLITS:
-            if counts.n_rows[split] == 0:
-                raise InputError(
-                    f"the {split} split has no rows: {counts.n_documents_in[split]} of {counts.texts.n_documents} "
-                    f"documents fell into it; take more text, other fractions, or leave fewer rows out"
-                )
+            writer = self._writers[split]
+            writer.finish(self._by_numbers.rest(split))
+            shards = [*self._finished[split], *writer.finished]
+            counts.n_rows[split] = sum(shard.n_rows for shard in shards)
+            counts.n_high_norm_excluded += sum(shard.left_out[0] for shard in shards)
+            counts.n_not_finite += sum(shard.left_out[1] for shard in shards)
 
-    def _finish(self) -> None:
-        shards = tuple(shard for split in SPLITS for shard in self._writers[split].finish())
-        self._open.close()
-        scale.write_moments(self._folder, self.moments)
-        config, sites = self._config, self._writers["train"].sites
-        Contents(dtype=config.dtype, packing=self.packing, sites=sites, shards=shards).write(self._folder)
+    def abandon(self) -> None:
+        """Drops shards that are not finished."""
+        for writer in self._writers.values():
+            writer.abandon()
+
+
+def made_with(config: HarvestConfig) -> dict[str, str | int]:
+    """What changes the last bits of results: kind of machine, threads, windows per pass."""
+    return {"machine": platform.machine(), "threads": torch.get_num_threads(), "batch": config.batch}
 
 
 def _rows(loaded: LoadedModel, config: HarvestConfig) -> Rows:
@@ -190,35 +263,3 @@ def _rows(loaded: LoadedModel, config: HarvestConfig) -> Rows:
     if not config.isolate:
         return "shared"
     return "isolated" if isolates(loaded) else "single"
-
-
-def kept_rows(site: str, captured: Tensor, keep: Bool[Tensor, "batch window"]) -> Float[Tensor, "row d"]:
-    """The kept rows of one site.
-
-    Raises:
-        InputError: the site has no row of numbers per token.
-    """
-    if captured.shape[:2] != keep.shape or captured.ndim < 3:
-        raise InputError(f"site {site} cannot be harvested: its shape {list(captured.shape)} is not one row per token")
-    return captured.flatten(2)[keep.to(captured.device)]
-
-
-def _not_finite(site: str, x: Tensor, stored: Tensor, columns: dict[str, Any]) -> Exception:
-    """The error that names the first value which cannot be stored."""
-    row = int(torch.nonzero(~torch.isfinite(stored).all(1))[0])
-    where = f"document {columns['document'][row]}, position {columns['position'][row]}, site {site}"
-    if torch.isfinite(x[row]).all():
-        largest = float(x[row].abs().max())
-        return InputError(
-            f"{largest:.3g} at {where} is too large for float16: harvest.dtype must be bfloat16 or float32"
-        )
-    return WorldError(f"activation not finite at {where}; nothing was kept")
-
-
-def _clear(folder: Path) -> None:
-    """Removes what an unfinished harvest left."""
-    left = [folder / name for name in (listing.FILE, stream.FILE, scale.FILE)]
-    for split in SPLITS:
-        left += [*folder.glob(f"{split}-*.h5"), *folder.glob(f"{split}-*.h5.part")]
-    for file in left:
-        file.unlink(missing_ok=True)

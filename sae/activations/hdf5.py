@@ -1,10 +1,13 @@
 """HDF5 files whose bytes follow from their contents alone, and datasets that grow by whole chunks."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+
+from sae.core.errors import InputError
 
 
 def create_file(path: Path) -> h5py.File:
@@ -12,11 +15,47 @@ def create_file(path: Path) -> h5py.File:
     return h5py.File(path, "w", libver=("earliest", "v110"))
 
 
-def growing(file: h5py.File, name: str, width: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int) -> h5py.Dataset:
-    """An empty dataset of rows of shape `width`, without filters."""
+def growing(
+    file: h5py.File,
+    name: str,
+    columns: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunk_rows: int,
+    compression: str = "none",
+) -> h5py.Dataset:
+    """An empty dataset of rows of shape `columns`.
+
+    Args:
+        compression: none (no filter), lz4 or zstd, after the bits of equal weight of a block were put together.
+    """
     return file.create_dataset(
-        name, (0, *width), dtype, maxshape=(None, *width), chunks=(chunk_rows, *width), track_times=False
+        name,
+        (0, *columns),
+        dtype,
+        maxshape=(None, *columns),
+        chunks=(chunk_rows, *columns),
+        track_times=False,
+        **_filter(compression),
     )
+
+
+def _filter(compression: str) -> Mapping[str, Any]:
+    if compression == "none":
+        return {}
+    return load_plugin().Bitshuffle(cname=compression)
+
+
+def load_plugin() -> Any:
+    """The library whose import teaches HDF5 its compressions.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import hdf5plugin
+    except ImportError:
+        raise InputError("compressed activations need the extra `compress`: pip install 'sae[compress]'") from None
+    return hdf5plugin
 
 
 def append(dataset: h5py.Dataset, rows: np.ndarray) -> None:
@@ -24,6 +63,16 @@ def append(dataset: h5py.Dataset, rows: np.ndarray) -> None:
     n = dataset.shape[0]
     dataset.resize(n + len(rows), axis=0)
     dataset[n:] = rows
+
+
+def append_chunk(dataset: h5py.Dataset, rows: np.ndarray) -> None:
+    """Adds rows at the end, which is the beginning of a chunk; a whole chunk goes to the file as it is."""
+    n = dataset.shape[0]
+    assert dataset.chunks is not None
+    if len(rows) < dataset.chunks[0] or dataset.id.get_create_plist().get_nfilters():
+        return append(dataset, rows)
+    dataset.resize(n + len(rows), axis=0)
+    return dataset.id.write_direct_chunk((n, *(0 for _ in dataset.shape[1:])), rows)
 
 
 def dataset(file: h5py.File, name: str) -> h5py.Dataset:

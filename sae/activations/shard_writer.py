@@ -1,68 +1,157 @@
 """Writes one HDF5 shard: rows of one split, for every site, with the document and position each row comes from.
 
 1. Rows are written in whole chunks of `CHUNK_ROWS`; only the last chunk of a shard may be partly filled.
-2. A shard is written under `<name>.part` and takes its name when it is whole.
+2. What is summed over the rows of the train split is summed chunk by chunk, of the rows as they are stored, so that it
+   does not depend on how rows arrive and can be had again from the file.
+3. A shard is written under `<name>.part`, with its places in attributes, synced to disk, hashed, and then takes its
+   name: a shard that has its name is whole.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 
-from sae.activations.config import Encoding
+from sae.activations.config import Compression, Encoding
 from sae.activations.contents import SiteContents
-from sae.activations.encoding import STORED, width
-from sae.activations.hdf5 import append, create_file, growing
+from sae.activations.encoding import STORED, encode, rows_of, values, width
+from sae.activations.hdf5 import append_chunk, create_file, growing
+from sae.activations.place import Place
+from sae.activations.rows import Rows
 from sae.activations.shard import CHUNK_ROWS, COLUMNS, dataset_of
+from sae.activations.sums import SiteSums
+from sae.core.artifact import digest_of, sync
+from sae.core.splits import Split
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How shards are written."""
+
+    folder: Path
+    sites: tuple[SiteContents, ...]
+    dtype: Encoding
+    compression: Compression
+    shard_rows: int
+    n_vocabulary: int
+
+    def sums(self, split: Split) -> dict[str, SiteSums]:
+        """Empty sums for the sites of a shard; none but for the train split."""
+        return {site.name: SiteSums(site.d, self.n_vocabulary) for site in self.sites if split == "train"}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A shard that has just been finished."""
+
+    path: Path
+    n_rows: int
+    end: Place
+    left_out: tuple[int, int]
+    sha256: str
+    sums: Mapping[str, SiteSums]
+    errors: Mapping[str, float]
+    """Per site Σ ‖x − stored‖², for int8."""
 
 
 class ShardWriter:
     """Writes one shard; `finish` gives it its name."""
 
-    def __init__(self, path: Path, split: str, sites: tuple[SiteContents, ...], encoding: Encoding) -> None:
+    def __init__(self, path: Path, split: Split, storage: Storage, start: Place) -> None:
         self.path = path
         self.n_rows = 0
+        self._sites = tuple(site.name for site in storage.sites)
+        self._dtype: Encoding = storage.dtype
         self._part = path.with_name(path.name + ".part")
         self._file = create_file(self._part)
-        self._file.attrs["split"] = split
+        self._file.attrs.update({"split": split, "start": start})
+        self._end, self._left_out = start, np.zeros(2, np.int64)
+        self._sums = storage.sums(split)
+        self._errors = dict.fromkeys(self._sites, 0.0)
         self._datasets: dict[str, h5py.Dataset] = {
             name: growing(self._file, name, (), np.dtype("<i4"), CHUNK_ROWS) for name in COLUMNS
         }
-        for site in sites:
-            rows = growing(self._file, dataset_of(site.name), (width(site.d, encoding),), STORED[encoding], CHUNK_ROWS)
-            rows.attrs.update({"site": site.name, "d": site.d, "dtype": encoding})
+        for site in storage.sites:
+            columns = (width(site.d, storage.dtype),)
+            kind = STORED[storage.dtype]
+            rows = growing(self._file, dataset_of(site.name), columns, kind, CHUNK_ROWS, storage.compression)
+            rows.attrs.update({"site": site.name, "d": site.d, "dtype": storage.dtype})
             self._datasets[site.name] = rows
         self._pending = {n: np.zeros((CHUNK_ROWS, *d.shape[1:]), d.dtype) for n, d in self._datasets.items()}
+        self._ids = np.zeros(CHUNK_ROWS, np.int32)
         self._n_pending = 0
 
-    def append(self, columns: Mapping[str, np.ndarray]) -> None:
-        """Adds rows: `document`, `position` and one array of stored words per site."""
-        n = len(columns["document"])
+    def append(self, rows: Rows) -> None:
+        """Adds rows, whose numbers are not encoded yet."""
         done = 0
-        while done < n:
-            take = min(n - done, CHUNK_ROWS - self._n_pending)
-            for name, pending in self._pending.items():
-                pending[self._n_pending : self._n_pending + take] = columns[name][done : done + take]
-            self._n_pending += take
+        while done < len(rows):
+            take = min(len(rows) - done, CHUNK_ROWS - self._n_pending)
+            self._hold(rows[done : done + take])
             done += take
             if self._n_pending == CHUNK_ROWS:
                 self._flush()
+        if len(rows):
+            self._end = rows.end()
+            self._left_out += rows.left_out.sum(0)
+
+    def _hold(self, rows: Rows) -> None:
+        place = slice(self._n_pending, self._n_pending + len(rows))
+        self._pending["document"][place] = rows.document
+        self._pending["position"][place] = rows.position
+        self._ids[place] = rows.ids
+        for site, x in rows.sites.items():
+            if self._dtype == "int8":
+                self._pending[site][place] = stored = encode(x, self._dtype)
+                error = x.float() - values(rows_of(stored, self._dtype), self._dtype)
+                self._errors[site] += float(error.square().sum(dtype=torch.float64))
+            else:
+                rows_of(self._pending[site][place], self._dtype).copy_(x)
+        self._n_pending += len(rows)
 
     def _flush(self) -> None:
+        n = self._n_pending
+        for site, sums in self._sums.items():
+            x = values(rows_of(self._pending[site][:n], self._dtype), self._dtype)
+            sums.update(x, self._pending["position"][:n], self._ids[:n])
         for name, rows in self._datasets.items():
-            append(rows, self._pending[name][: self._n_pending])
-        self.n_rows += self._n_pending
+            append_chunk(rows, self._pending[name][:n])
+        self.n_rows += n
         self._n_pending = 0
 
-    def finish(self) -> None:
-        """Writes what is pending, closes the file and gives it its name."""
+    def finish(self, rest: Sequence[int] | np.ndarray = (0, 0)) -> Written:
+        """Writes what is pending, closes, syncs and hashes the file.
+
+        Args:
+            rest: rows left out after the last one, at the end of a split: of high norm, not finite.
+        """
         if self._n_pending:
             self._flush()
+        left_out = self._left_out + np.asarray(rest)
+        self._file.attrs.update({"end": self._end, "left_out": left_out})
         self._file.close()
+        sync(self._part)
+        high, not_finite = left_out.tolist()
+        digest = digest_of(self._part)
+        return Written(self.path, self.n_rows, self._end, (high, not_finite), digest, self._sums, self._errors)
+
+    def publish(self) -> None:
+        """Gives the finished file its name."""
         self._part.rename(self.path)
+        sync(self.path.parent)
 
     def abandon(self) -> None:
         """Closes the file and removes it."""
-        self._file.close()
-        self._part.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        finally:
+            self._part.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a process that died had not finished."""
+    for file in (*folder.glob("*.part"), *folder.glob("*.part.tmp")):
+        os.unlink(file)

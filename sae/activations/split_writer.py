@@ -1,59 +1,98 @@
-"""The shards of one split, one after the other, each of at most `shard_rows` rows."""
+"""The shards of one split that are not there yet, each of at most `shard_rows` rows.
 
-from collections.abc import Mapping
-from pathlib import Path
+Rows arrive in the order of the split. Each goes into the gap that it belongs to, or nowhere if its shard is finished.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from sae.activations.config import Encoding
-from sae.activations.contents import ShardContents, SiteContents
-from sae.activations.shard_writer import ShardWriter
+from sae.activations.finished import Finished, keep_sums
+from sae.activations.parts import WHOLE, Part
+from sae.activations.place import START, Gap
+from sae.activations.rows import Rows
+from sae.activations.shard_writer import ShardWriter, Storage
 from sae.core.splits import Split
+
+NOTHING_YET = (Gap(0, START, None),)
 
 
 class SplitWriter:
-    """Appends rows, beginning a new shard `<split>-NNNNN.h5` when one is full."""
+    """Fills the gaps of one split; `finished` grows by the shards that become whole."""
 
-    def __init__(
-        self, folder: Path, split: Split, sites: tuple[SiteContents, ...], encoding: Encoding, shard_rows: int
-    ) -> None:
-        self.sites = sites
-        self._folder = folder
+    def __init__(self, storage: Storage, split: Split, gaps: Sequence[Gap] = NOTHING_YET, part: Part = WHOLE) -> None:
+        self.finished: list[Finished] = []
+        self.n_rows = 0
+        """Rows written so far."""
+        self._storage, self._part = storage, part
         self._split: Split = split
-        self._encoding: Encoding = encoding
-        self._shard_rows = shard_rows
-        self._finished: list[ShardContents] = []
+        self._gaps = list(gaps)
+        self._number, self._start = self._gaps[0].first, self._gaps[0].start
         self._writer: ShardWriter | None = None
-        self._n_rows = 0
+        self._n_in_shard = 0
 
-    def append(self, columns: Mapping[str, np.ndarray]) -> None:
-        """Adds rows: `document`, `position` and one array of stored words per site."""
-        n = len(columns["document"])
-        start = 0
-        while start < n:
-            if self._writer is None:
-                name = f"{self._split}-{len(self._finished):05d}.h5"
-                self._writer = ShardWriter(self._folder / name, self._split, self.sites, self._encoding)
-            stop = min(n, start + self._shard_rows - self._n_rows)
-            self._writer.append({name: values[start:stop] for name, values in columns.items()})
-            self._n_rows += stop - start
-            start = stop
-            if self._n_rows == self._shard_rows:
-                self._end_shard(self._writer)
+    def append(self, rows: Rows) -> None:
+        """Adds those of the rows that are missing, their numbers not encoded yet."""
+        while len(rows):
+            gap = self._gaps[0]
+            inside = rows.after(gap.start)
+            beyond = np.zeros(len(rows), bool) if gap.stop is None else rows.after(gap.stop)
+            self._fill(rows[int((~inside).sum()) : len(rows) - int(beyond.sum())])
+            rows = rows[len(rows) - int(beyond.sum()) :]
+            if len(rows):
+                self._next_gap()
 
-    def _end_shard(self, writer: ShardWriter) -> None:
-        writer.finish()
-        self._finished.append(ShardContents(file=writer.path.name, split=self._split, n_rows=self._n_rows))
-        self._writer, self._n_rows = None, 0
-
-    def finish(self) -> tuple[ShardContents, ...]:
-        """Ends the last shard; all shards in order."""
+    def _next_gap(self) -> None:
+        """The gap is full; its last shard was finished by its number of rows, or by now."""
         if self._writer is not None:
-            self._end_shard(self._writer)
-        return tuple(self._finished)
+            self._end_shard(self._writer, (0, 0))
+        del self._gaps[0]
+        self._number, self._start = self._gaps[0].first, self._gaps[0].start
+
+    def _fill(self, rows: Rows) -> None:
+        start = 0
+        while start < len(rows):
+            if self._writer is None:
+                path = self._storage.folder / self._part.shard(self._split, self._number)
+                self._writer = ShardWriter(path, self._split, self._storage, self._start)
+            stop = min(len(rows), start + self._storage.shard_rows - self._n_in_shard)
+            self._writer.append(rows[start:stop])
+            self._n_in_shard += stop - start
+            self.n_rows += stop - start
+            start = stop
+            if self._n_in_shard == self._storage.shard_rows:
+                self._end_shard(self._writer, (0, 0))
+
+    def _end_shard(self, writer: ShardWriter, rest: Sequence[int] | np.ndarray) -> None:
+        written = writer.finish(rest)
+        keep_sums(written)
+        writer.publish()
+        self.finished.append(
+            Finished(
+                number=self._number,
+                start=self._start,
+                end=written.end,
+                n_rows=written.n_rows,
+                left_out=written.left_out,
+                file=written.path.name,
+                split=self._split,
+                part=self._part,
+            )
+        )
+        self._writer, self._n_in_shard = None, 0
+        self._number, self._start = self._number + 1, written.end
+
+    def finish(self, rest: Sequence[int] | np.ndarray = (0, 0)) -> None:
+        """Ends the last shard.
+
+        Args:
+            rest: rows left out after the last one: of high norm, not finite.
+        """
+        if self._writer is not None:
+            self._end_shard(self._writer, rest)
 
     def abandon(self) -> None:
         """Drops the unfinished shard, if there is one."""
         if self._writer is not None:
-            self._writer.abandon()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            writer.abandon()

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from sae.core.errors import InputError, WorldError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+_DIGESTS = ".digests.json"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def open_artifact(path: Path) -> Artifact:
 def damaged_files(artifact: Artifact) -> list[str]:
     """Names of files whose checksum differs from the manifest, or that are missing."""
     entries = artifact.manifest["files"].items()
-    return [name for name, entry in entries if _checksum(artifact.path / name) != entry["sha256"]]
+    files = {name: artifact.path / name for name, _ in entries}
+    return [name for name, e in entries if not files[name].is_file() or digest_of(files[name]) != e["sha256"]]
 
 
 def _read_manifest(path: Path) -> Artifact | None:
@@ -89,9 +91,27 @@ def _read_manifest(path: Path) -> Artifact | None:
     return Artifact(path, manifest)
 
 
-def _checksum(file: Path) -> str | None:
-    if not file.is_file():
-        return None
+def keep_digests(folder: Path, digests: Mapping[str, str]) -> None:
+    """Notes checksums of files that are synced to disk and will not change, for `Building.publish` not to read again.
+
+    Args:
+        folder: where the artifact is built.
+        digests: SHA-256 by file name.
+    """
+    (folder / _DIGESTS).write_text(json.dumps(dict(digests)), encoding="utf-8")
+
+
+def _taken_digests(folder: Path) -> dict[str, str]:
+    try:
+        digests = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    (folder / _DIGESTS).unlink()
+    return digests
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file's bytes."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -110,30 +130,33 @@ class Building:
         Args:
             manifest: everything that the caller knows: kind, hash, inputs, parents, metrics …
         """
+        digests = _taken_digests(self.path)
         files = {str(f.relative_to(self.path)): f for f in sorted(self.path.rglob("*")) if f.is_file()}
         files.pop(MANIFEST, None)
-        for file in files.values():
-            _sync(file)
+        for name in files.keys() - digests.keys():
+            sync(files[name])
+            digests[name] = digest_of(files[name])
         whole = {
             "schema_version": SCHEMA_VERSION,
             **manifest,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "wall_seconds": round(time.time() - self.started, 3),
             "bytes": sum(file.stat().st_size for file in files.values()),
-            "files": {n: {"bytes": f.stat().st_size, "sha256": _checksum(f)} for n, f in files.items()},
+            "files": {n: {"bytes": f.stat().st_size, "sha256": digests[n]} for n, f in files.items()},
         }
         (self.path / MANIFEST).write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        _sync(self.path / MANIFEST)
-        _sync(self.path)
+        sync(self.path / MANIFEST)
+        sync(self.path)
         self.final.parent.mkdir(parents=True, exist_ok=True)
         if self.final.exists():  # without a valid manifest, or we would not be building: nobody reads it
             shutil.rmtree(self.final)
         self.path.rename(self.final)
-        _sync(self.final.parent)
+        sync(self.final.parent)
         return Artifact(self.final, whole)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Waits until a file's bytes, or a directory's entries, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

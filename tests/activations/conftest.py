@@ -9,10 +9,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from sae.activations.config import Encoding
+from sae.activations.config import Compression, Encoding
 from sae.activations.contents import Contents, SiteContents
 from sae.activations.encoding import encode, rows_of, values
+from sae.activations.finished import remove_sums
+from sae.activations.rows import Rows
 from sae.activations.scale import write_moments
+from sae.activations.shard_writer import Storage
 from sae.activations.split_writer import SplitWriter
 from sae.activations.stream import StreamWriter
 from sae.core.splits import SPLITS
@@ -56,31 +59,49 @@ def row(document: int, position: int, d: int, offset: float = 0.0) -> torch.Tens
     return torch.full((d,), offset) + torch.tensor([document, position] + [0.0] * (d - 2))
 
 
+def rows(document: int, length: int, sites: dict[str, torch.Tensor]) -> Rows:
+    """The rows of a document that is alone in its window."""
+    whole = np.full(length, document)
+    positions = np.arange(length)
+    nothing = np.zeros((length, 2), np.int64)
+    return Rows(whole, positions + 1, whole, positions, positions + document, nothing, sites)
+
+
 def write(
-    folder: Path, n_documents: int, length: int, sites: dict[str, int], encoding: Encoding, shard_rows: int
+    folder: Path,
+    n_documents: int,
+    length: int,
+    sites: dict[str, int],
+    encoding: Encoding,
+    shard_rows: int,
+    compression: Compression = "none",
 ) -> None:
     """Documents 0 … n−1 of `length` tokens; nine tenths train, then validation, then test."""
     tokens = StreamWriter(folder, [1])
     entries = tuple(SiteContents(name=name, d=d) for name, d in sites.items())
-    writers = {split: SplitWriter(folder, split, entries, encoding, shard_rows) for split in SPLITS}
+    storage = Storage(folder, entries, encoding, compression, shard_rows, n_documents + length)
+    writers = {split: SplitWriter(storage, split) for split in SPLITS}
     moments = {name: Moments(d) for name, d in sites.items()}
     for i in range(n_documents):
         split = SPLITS[0 if i < 0.9 * n_documents else 1 if i < 0.95 * n_documents else 2]
         tokens.append([Document(i, np.arange(length, dtype=np.int32) + i, split, i)])
-        columns = {
-            "document": np.full(length, i, np.int32),
-            "position": np.arange(length, dtype=np.int32),
+        found = {
+            name: torch.stack([row(i, p, d, 100.0 * number) for p in range(length)])
+            for number, (name, d) in enumerate(sites.items())
         }
-        for number, (name, d) in enumerate(sites.items()):
-            x = torch.stack([row(i, p, d, 100.0 * number) for p in range(length)])
-            columns[name] = encode(x, encoding)
+        writers[split].append(rows(i, length, found))
+        for name, x in found.items():
             if split == "train":
-                moments[name].update(values(rows_of(columns[name], encoding), encoding))
-        writers[split].append(columns)
-    shards = tuple(shard for split in SPLITS for shard in writers[split].finish())
+                moments[name].update(values(rows_of(encode(x, encoding), encoding), encoding))
+    for writer in writers.values():
+        writer.finish()
+    shards = tuple(shard.contents for split in SPLITS for shard in writers[split].finished)
+    remove_sums(folder)
     tokens.close()
     write_moments(folder, moments)
-    Contents(dtype=encoding, packing=Packing(window=length), sites=entries, shards=shards).write(folder)
+    Contents(
+        dtype=encoding, compression=compression, packing=Packing(window=length), sites=entries, shards=shards
+    ).write(folder)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ import torch
 
 from sae.activations.config import Encoding, Exclude, HarvestConfig, check_parts
 from sae.activations.counts import Counts
-from sae.activations.harvest import Harvest, kept_rows
+from sae.activations.harvest import Harvest
+from sae.activations.passes import kept_rows
 from sae.activations.reader import Activations
 from sae.core.errors import InputError, WorldError
 from sae.core.splits import SPLITS, Fractions, split_of

@@ -122,7 +122,7 @@ def _fewer_rows(folder: Path) -> None:
 
 def _newer(folder: Path) -> None:
     contents = json.loads((folder / FILE).read_text())
-    (folder / FILE).write_text(json.dumps(contents | {"format": 3, "unknown": 1}))
+    (folder / FILE).write_text(json.dumps(contents | {"format": 4, "unknown": 1}))
 
 
 def _cut_tokens(folder: Path) -> None:
@@ -138,7 +138,7 @@ def _cut_tokens(folder: Path) -> None:
         (_other_width, "train-00000.h5"),
         (_other_dtype, "train-00000.h5"),
         (_fewer_rows, "train-00000.h5"),
-        (_newer, "format 3"),
+        (_newer, "format 4"),
         (_cut_tokens, "tokens.h5"),
     ],
 )
