@@ -19,8 +19,8 @@ from typing import Any
 from sae.core.errors import InputError, WorldError, nearest
 
 STAGE_COMMANDS = ("harvest", "train", "evaluate", "catalogue", "probe", "steer", "validate", "report")
-COMMANDS = ("run", *STAGE_COMMANDS, "verify")
-FLAGS = ("--store", "--json", "--with-parents", "--help", "--version")
+COMMANDS = ("run", *STAGE_COMMANDS, "merge", "verify")
+FLAGS = ("--store", "--json", "--with-parents", "--part", "--repair", "--help", "--version")
 
 
 @dataclass
@@ -33,6 +33,8 @@ class Arguments:
     store: str = ""
     json: bool = False
     with_parents: bool = False
+    part: str = ""
+    repair: bool = False
     help: bool = False
     version: bool = False
 
@@ -96,6 +98,8 @@ def parse(words: Sequence[str]) -> Arguments:
                 arguments.json = True
             case "--with-parents":
                 arguments.with_parents = True
+            case "--repair":
+                arguments.repair = True
             case _:
                 _take_valued(arguments, name, value if equals else _next_value(name, rest))
     return arguments
@@ -112,6 +116,8 @@ def _next_value(name: str, rest: list[str]) -> str:
 def _take_valued(arguments: Arguments, name: str, value: str) -> None:
     if name == "--store":
         arguments.store = value
+    elif name == "--part":
+        arguments.part = value
     else:
         arguments.overrides.append((name[2:], value))
 
@@ -154,6 +160,43 @@ def _dispatch(arguments: Arguments) -> int:
     return _run(arguments)
 
 
+def _is_job(arguments: Arguments) -> bool:
+    """Whether a harvest by several processes, or its repair, is asked for.
+
+    Raises:
+        InputError: flags that do not go together.
+    """
+    from pipelines.harvest_jobs import n_ranks
+
+    asked = [flag for flag, given in (("--part", arguments.part), ("--repair", arguments.repair)) if given]
+    if asked and arguments.command != "harvest":
+        raise InputError(f"{asked[0]} belongs to sae harvest, not to sae {arguments.command}")
+    if len(asked) == 2:
+        raise InputError("--part and --repair: a published harvest is repaired as a whole; leave --part out")
+    if n_ranks() > 1 and (asked or arguments.command not in ("harvest", "merge")):
+        what = f"sae {arguments.command} {' '.join(asked)}".strip()
+        raise InputError(f"{what} is for one process; under torchrun only sae harvest shares its work")
+    return bool(asked) or arguments.command == "merge" or n_ranks() > 1
+
+
+def _run_job(arguments: Arguments, run: Any) -> int:
+    from pipelines import harvest_jobs
+    from sae.activations.parts import read_part
+
+    if arguments.part:
+        done = harvest_jobs.run_part(run, read_part(arguments.part))
+        result = {"stage": "harvest", "path": str(done.path), "reused": done.reused, "metrics": done.metrics}
+    else:
+        if arguments.command == "merge":
+            outcome = harvest_jobs.merge(run)
+        else:
+            outcome = harvest_jobs.repair(run) if arguments.repair else harvest_jobs.run_ranks(run)
+        result = _result_of_stage([outcome])
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(result) if arguments.json else result["path"])
+    return 0
+
+
 def _run(arguments: Arguments) -> int:
     from pipelines.config import read_experiment
     from pipelines.experiment import Run
@@ -161,11 +204,14 @@ def _run(arguments: Arguments) -> int:
 
     experiment = read_experiment(arguments.positional, arguments.overrides)
     whole = arguments.command == "run"
-    stages = [s for s in STAGE_COMMANDS if experiment.section(s) is not None] if whole else [arguments.command]
+    only = ["harvest"] if arguments.command == "merge" else [arguments.command]
+    stages = [s for s in STAGE_COMMANDS if experiment.section(s) is not None] if whole else only
     if not stages:
         raise InputError(f"{arguments.positional} has no stage; add a section: {', '.join(STAGE_COMMANDS)}")
     store = Store(Path(arguments.store or os.environ.get("SAE_STORE") or "artifacts"))
     run = Run(experiment, store)
+    if _is_job(arguments):
+        return _run_job(arguments, run)
     outcomes = list(run.run(stages, with_parents=whole or arguments.with_parents))
     result = _result_of_run(run, outcomes) if whole else _result_of_stage(outcomes)
     if whole:

@@ -80,7 +80,7 @@ class Run:
     """One experiment in one store."""
 
     def __init__(self, experiment: Experiment, store: Store) -> None:
-        self._store = store
+        self.store = store
         self._resources = Resources(experiment)
         self.members = tuple(sweep_members(experiment))
         self._plans: list[dict[str, Planned]] = [{} for _ in self.members]
@@ -110,7 +110,7 @@ class Run:
 
     def artifacts(self, member: int) -> dict[str, Artifact]:
         """Everything of a member that is in the store, by stage."""
-        found = {name: self._find(self._plan(member, stage)) for name, stage in STAGES.items() if self._has(name)}
+        found = {name: self.find(self.plan(member, stage)) for name, stage in STAGES.items() if self._has(name)}
         return {name: artifact for name, artifact in found.items() if artifact is not None}
 
     def _has(self, name: str) -> bool:
@@ -124,8 +124,8 @@ class Run:
         return [name for name in STAGES if name in needed]
 
     def _one(self, member: int, stage: Stage) -> Outcome:
-        planned = self._plan(member, stage)
-        found = self._find(planned)
+        planned = self.plan(member, stage)
+        found = self.find(planned)
         label = (
             stage.name if len(self.members) == 1 or stage.name in ("harvest", "report") else f"{stage.name} {member}"
         )
@@ -133,35 +133,37 @@ class Run:
             ConsoleProgress(label).say(f"reused {planned.hash}")
             return Outcome(stage.name, found, reused=True)
         parents = self._parents(member, stage)
-        with self._store.building(stage.kind, planned.hash) as building:
-            found = self._find(planned)
+        with self.store.building(stage.kind, planned.hash) as building:
+            found = self.find(planned)
             if found is not None:  # another process published it while we waited for the lock
                 return Outcome(stage.name, found, reused=True)
             progress = ConsoleProgress(label)
-            metrics = stage.module.run(planned.config, self._inputs(member, parents), building.path, progress)
-            artifact = building.publish(self._manifest(planned, metrics))
+            metrics = stage.module.run(planned.config, self.inputs(member, parents), building.path, progress)
+            artifact = building.publish(self.manifest(planned, metrics))
             progress.close(f"done  {planned.hash}")
         return Outcome(stage.name, artifact, reused=False)
 
-    def _find(self, planned: Planned) -> Artifact | None:
-        return self._store.find(planned.stage.kind, planned.hash)
+    def find(self, planned: Planned) -> Artifact | None:
+        """The artifact of a stage, if it is in the store."""
+        return self.store.find(planned.stage.kind, planned.hash)
 
     def _parents(self, member: int, stage: Stage) -> dict[str, Artifact]:
         parents = {}
         for name in stage.parents:
-            parent = self._find(self._plan(member, STAGES[name]))
+            parent = self.find(self.plan(member, STAGES[name]))
             if parent is None:
                 raise InputError(
-                    f"{stage.name} needs {name}, not in {self._store.root}: run it first, or add --with-parents"
+                    f"{stage.name} needs {name}, not in {self.store.root}: run it first, or add --with-parents"
                 )
             parents[name] = parent
         if stage.name == "report" and "train" not in self.artifacts(member):
             raise InputError(
-                f"report needs train, which is not in {self._store.root}: run it first, or add --with-parents"
+                f"report needs train, which is not in {self.store.root}: run it first, or add --with-parents"
             )
         return parents
 
-    def _plan(self, member: int, stage: Stage) -> Planned:
+    def plan(self, member: int, stage: Stage) -> Planned:
+        """A stage of one member and its hash."""
         plans = self._plans[member]
         if stage.name not in plans:
             plans[stage.name] = self._planned(member, stage)
@@ -175,7 +177,7 @@ class Run:
         config = experiment.section(stage.name)
         if config is None:
             config = _default_section(stage.name)
-        parents = {name: self._plan(member, STAGES[name]).hash for name in stage.parents}
+        parents = {name: self.plan(member, STAGES[name]).hash for name in stage.parents}
         if stage.name == "report":
             parents = {f"{i}.{n}": a.hash for i in range(len(self.members)) for n, a in self.artifacts(i).items()}
         inputs = {
@@ -204,7 +206,8 @@ class Run:
             case _:
                 return getattr(experiment, key)
 
-    def _inputs(self, member: int, parents: Mapping[str, Artifact]) -> Inputs:
+    def inputs(self, member: int, parents: Mapping[str, Artifact]) -> Inputs:
+        """What a stage of one member is given."""
         experiment = self.members[member]
         return Inputs(
             seed=experiment.seed,
@@ -220,7 +223,8 @@ class Run:
             concepts=self._resources.concepts,
         )
 
-    def _manifest(self, planned: Planned, metrics: dict[str, Any]) -> dict[str, Any]:
+    def manifest(self, planned: Planned, metrics: dict[str, Any]) -> dict[str, Any]:
+        """What is written into the manifest of a stage that gave these metrics."""
         import torch
 
         return {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.stage import Inputs, Progress
 from sae.activations.config import HarvestConfig
+from sae.core.artifact import taken_back
 from sae.core.errors import WorldError
 
 if TYPE_CHECKING:
@@ -37,16 +38,29 @@ __all__ = ["VERSION", "HarvestConfig", "join", "run", "run_part"]
 
 
 def run(config: HarvestConfig, inputs: Inputs, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Harvests `inputs.sites` into `folder`.
+    """Harvests `inputs.sites` into `folder`, going on with what is whole there.
 
     Raises:
         InputError: an empty corpus, a split without rows, an unknown site.
         WorldError: an activation that is not finite.
     """
-    from sae.activations.parts import WHOLE
+    from sae.activations.merge import complete
+    from sae.activations.parts import WHOLE, Part
 
-    harvest, corpus = _harvest(config, inputs, folder, WHOLE, progress)
-    return _metrics(harvest.merged, [harvest.contents], _order(corpus), inputs, folder, progress)
+    before = taken_back(folder).get("metrics", {})
+    n_parts = before.get("n_parts", 1)
+    if n_parts == 1:
+        harvest, corpus = _harvest(config, inputs, folder, WHOLE, progress)
+        merged, parts = harvest.merged, [harvest.contents]
+    else:  # what is missing of a harvest that was made in parts
+        made = [_harvest(config, inputs, folder, Part(i, n_parts), progress) for i in range(n_parts)]
+        parts, corpus = [harvest.contents for harvest, _ in made], made[0][1]
+        merged = complete(folder, parts, inputs.model().tokenizer.decode)
+    metrics = _metrics(merged, parts, _order(corpus), inputs, folder, progress)
+    for site, known in before.get("sites", {}).items():  # what int8 lost cannot be measured from what it kept
+        if "encoding_fvu" in known:
+            metrics["sites"][site].setdefault("encoding_fvu", known["encoding_fvu"])
+    return metrics
 
 
 def run_part(config: HarvestConfig, inputs: Inputs, folder: Path, part: "Part", progress: Progress) -> dict[str, Any]:
@@ -93,7 +107,8 @@ def _harvest(
             progress.say(f"going on: {harvest.n_found:,} rows are in shards that were finished before")
         texts = counts.texts
         shown = {"documents": texts.n_documents, "duplicates": texts.n_duplicates, "waste": counts.waste_fraction}
-        progress.update(counts.n_forward, inputs.max_tokens, "tokens", **shown)
+        total = max(counts.n_forward, inputs.max_tokens // part.n)
+        progress.update(counts.n_forward, total, "tokens", **shown)
     (folder / _BEGUN).unlink()
     return harvest, corpus
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "steer": "dose-response of adding a direction, against its cost",
     "validate": "what ablating and patching a latent does to behaviour",
     "report": "one static HTML file",
+    "merge": "join the parts of a harvest (harvest --part i/n) into one artifact",
     "verify": "check the files of an artifact against its manifest",
 }
 
@@ -29,6 +30,12 @@ Flags:
   --with-parents        also run what the stage needs and is not there yet
   --json                the last line on standard output is one JSON object
   --help, --version
+"""
+
+
+_PARTS = """
+  --part i/n            make one part of n, i from 0 to n - 1; then sae merge. Under torchrun all ranks share the work
+  --repair              make the damaged files of a published harvest again
 """
 
 
@@ -44,6 +51,10 @@ def of(command: str) -> str:
         case "run":
             sections = "\n".join(_section(name) for name in section_names())
             return head + _configs() + "\nTop-level keys:\n" + _keys(Experiment, "") + "\n" + sections + _COMMON
+        case "merge":
+            return head + _configs() + "\n" + _section("harvest") + _COMMON
+        case "harvest":
+            return head + _configs() + _PARTS + "\n" + _section(command) + _COMMON
         case _:
             return head + _configs() + "\n" + _section(command) + _COMMON
 

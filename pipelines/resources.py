@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Resources:
 
         wanted = self._experiment.device
         if wanted == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
+            return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
         try:
             torch.empty(0, device=wanted)
         except (RuntimeError, AssertionError):

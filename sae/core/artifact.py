@@ -24,6 +24,7 @@ from sae.core.errors import InputError, WorldError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+BEFORE = ".before.json"
 _DIGESTS = ".digests.json"
 
 
@@ -67,8 +68,14 @@ def open_artifact(path: Path) -> Artifact:
         size = file.stat().st_size if file.is_file() else None
         if size != entry["bytes"]:
             found = "is missing" if size is None else f"has {size} bytes"
-            raise WorldError(f"{file} {found}, its manifest says {entry['bytes']}; delete {path} and run again")
+            raise WorldError(f"{file} {found}, its manifest says {entry['bytes']}; {_mend(artifact)}")
     return artifact
+
+
+def _mend(artifact: Artifact) -> str:
+    if artifact.kind == "activations":
+        return "mend it with sae harvest CONFIG --repair"
+    return f"delete {artifact.path} and run again"
 
 
 def damaged_files(artifact: Artifact) -> list[str]:
@@ -130,6 +137,7 @@ class Building:
         Args:
             manifest: everything that the caller knows: kind, hash, inputs, parents, metrics …
         """
+        (self.path / BEFORE).unlink(missing_ok=True)
         digests = _taken_digests(self.path)
         files = {str(f.relative_to(self.path)): f for f in sorted(self.path.rglob("*")) if f.is_file()}
         files.pop(MANIFEST, None)
@@ -197,30 +205,98 @@ class Store:
     def building(self, kind: str, hash: str) -> Iterator[Building]:
         """A directory to build in, held by this process alone; it stays when the body fails, for a resume.
 
+        It holds what an unfinished run left, or the whole files of an artifact that was taken back.
+
         Raises:
             WorldError: another process is building the same artifact.
         """
-        path = self.root / ".building" / hash
+        path = self._in_building(hash)
         with _lock(path.with_suffix(".lock")):
             path.mkdir(exist_ok=True)
+            _finish_taking_back(path)
             yield Building(path, self.path(kind, hash), time.time())
+
+    @contextmanager
+    def part(self, hash: str, name: str) -> Iterator[Path]:
+        """A folder for one part of an artifact, held by this process alone, beside other parts but not beside the
+        whole; it stays until `remove_parts`.
+
+        Raises:
+            WorldError: another process is making the same part, or the whole.
+        """
+        path = self.parts(hash) / name
+        path.parent.mkdir(exist_ok=True)
+        with _lock(self._in_building(hash).with_suffix(".lock"), shared=True), _lock(path.with_suffix(".lock")):
+            path.mkdir(exist_ok=True)
+            yield path
+
+    def parts(self, hash: str) -> Path:
+        """Where the parts of an artifact are, if there are any."""
+        return self._in_building(hash + ".parts")
+
+    def remove_parts(self, hash: str) -> None:
+        """Removes the parts of an artifact that is published."""
+        shutil.rmtree(self.parts(hash), ignore_errors=True)
+
+    def is_building(self, hash: str) -> bool:
+        """Whether an unfinished run, or an artifact that was taken back, lies where it is built."""
+        return self._in_building(hash).is_dir()
+
+    def take_back(self, kind: str, hash: str) -> dict[str, str] | None:
+        """Takes a damaged artifact back to where it was built, without its damaged files, to be built again there.
+
+        Returns:
+            The damaged files with the checksums that they should have, none where all are whole; None where no such
+            artifact is published.
+
+        Raises:
+            WorldError: another process is building it.
+        """
+        path, final = self._in_building(hash), self.path(kind, hash)
+        with _lock(path.with_suffix(".lock")):
+            artifact = _read_manifest(final)
+            names = [] if artifact is None else damaged_files(artifact)
+            damaged = {name: artifact.manifest["files"][name]["sha256"] for name in names if artifact is not None}
+            if damaged:
+                shutil.rmtree(path, ignore_errors=True)
+                final.rename(path)
+                sync(final.parent)
+                _finish_taking_back(path)
+        return None if artifact is None else damaged
+
+    def _in_building(self, name: str) -> Path:
+        return self.root / ".building" / name
+
+
+def _finish_taking_back(path: Path) -> None:
+    """Removes damaged files of an artifact that was taken back, then sets its manifest aside."""
+    artifact = _read_manifest(path)
+    if artifact is not None:
+        for name in damaged_files(artifact):
+            (path / name).unlink(missing_ok=True)
+        (path / MANIFEST).rename(path / BEFORE)
+
+
+def taken_back(folder: Path) -> dict[str, Any]:
+    """The manifest of the damaged artifact that is built again in `folder`; empty where there was none."""
+    file = folder / BEFORE
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 @contextmanager
-def _lock(file: Path) -> Iterator[None]:
+def _lock(file: Path, shared: bool = False) -> Iterator[None]:
     """An advisory lock that the kernel releases when its process dies.
 
-    The file stays: were it removed, a process that had opened the old one and a process that makes a new one could
-    both hold "the" lock.
+    A shared one admits others that are shared. The file stays: were it removed, a process that had opened the old one
+    and a process that makes a new one could both hold "the" lock.
     """
     with file.open("a+", encoding="utf-8") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            raise WorldError(
-                f"{file.stem} is being built by process {stream.read().strip() or '?'}; wait for it"
-            ) from None
+            who = stream.read().strip() or "?"
+            raise WorldError(f"{file.parent.name}/{file.stem} is being built by process {who}; wait for it") from None
         _say_who(stream)
         yield
 

@@ -1,0 +1,136 @@
+"""Proves that nothing is lost: `scripts/prove_resume harvest --kills 20`.
+
+1. One store gets an uninterrupted run. In another the same command is killed (kill -9) again and again: a random time
+   after it has finished some more shards, or passed a checkpoint, or at any time at all. After every kill no reader may
+   find an artifact. When a run ends before it is killed, its result is compared
+   with the uninterrupted one, and a new one begins, until there were enough kills.
+2. Compared is every file but `manifest.json` and `metrics.jsonl`, byte by byte.
+
+Further words (`--section.key value`) go to the stage. Ends with a table, and status 1 if anything differs.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+SAE = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+SIZES = {
+    "harvest": ["--text.max_tokens", "400_000", "--harvest.shard_rows", "10_000"],
+    "train": ["--text.max_tokens", "200_000", "--train.tokens", "400_000", "--train.d_sae", "256",
+              "--train.checkpoint_every_tokens", "20_000"],
+}  # fmt: skip
+UNITS = {"harvest": "shards", "train": "checkpoints"}
+AT_ANY_TIME = 0.25
+"""Share of the kills that wait for nothing."""
+KINDS = {"harvest": "activations", "train": "dictionaries"}
+APART = ("manifest.json", "metrics.jsonl")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=sorted(KINDS))
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--config", default="quickstart")
+    arguments, arguments.overrides = parser.parse_known_args(argv)
+    with tempfile.TemporaryDirectory(prefix="prove-resume-") as root:
+        return prove(arguments, Path(root))
+
+
+def prove(arguments: argparse.Namespace, root: Path) -> int:
+    """Kills until there were enough, then prints what was seen."""
+    stage, whole, killed = arguments.stage, root / "whole", root / "killed"
+    command = [*SAE, stage, arguments.config, *SIZES[stage], *arguments.overrides]
+    if stage == "train":
+        harvest = [*SAE, "harvest", arguments.config, *SIZES[stage], *arguments.overrides, "--store", str(whole)]
+        run_and_kill(harvest, whole, stage, None, 0)
+        killed.mkdir()
+        (killed / "activations").symlink_to(whole / "activations")
+    started = time.monotonic()
+    run_and_kill([*command, "--store", str(whole)], whole, stage, None, 0)
+    wall = time.monotonic() - started
+    wanted = digests(whole, stage)
+    print(f"uninterrupted: {wall:.1f} s, {len(wanted)} files", flush=True)
+    chance, kills, n_equal, n_rounds = random.Random(arguments.seed), [], 0, 0
+    while len(kills) < arguments.kills or n_rounds == 0:
+        if len(kills) >= arguments.kills:
+            n_more, seconds = None, 0.0
+        elif chance.random() < AT_ANY_TIME:
+            n_more, seconds = 0, chance.uniform(0.0, wall)
+        else:
+            n_more, seconds = chance.choice((1, 2, 3)), chance.uniform(0.0, 0.5)
+        if run_and_kill([*command, "--store", str(killed)], killed, stage, n_more, seconds):
+            n_rounds += 1
+            equal = digests(killed, stage) == wanted
+            n_equal += equal
+            print(f"  result {n_rounds}: {'the same bytes' if equal else 'DIFFERS'}", flush=True)
+            shutil.rmtree(killed / KINDS[stage])
+            continue
+        assert not published(killed, stage), "a killed run left something that a reader finds"
+        kills.append(n_finished(killed, stage))
+        print(f"  kill {len(kills)}: {kills[-1]} {UNITS[stage]} finished", flush=True)
+    between = sum(n > 0 for n in kills)
+    print(f"{'stage':10}{'kills':>8}{'in the midst':>14}{'results':>9}{'equal':>7}")
+    print(f"{stage:10}{len(kills):>8}{between:>14}{n_rounds:>9}{n_equal:>7}")
+    return 0 if n_equal == n_rounds else 1
+
+
+def run_and_kill(command: Sequence[str], store: Path, stage: str, n_more: int | None, seconds: float) -> bool:
+    """Runs a command and kills it; whether it came to its end before.
+
+    Args:
+        n_more: kill it when so many more shards or checkpoints are finished than before; None: never.
+        seconds: after that, wait so long.
+    """
+    before = n_finished(store, stage)
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment())
+        while process.poll() is None and (n_more is None or n_finished(store, stage) < before + n_more):
+            time.sleep(0.01)
+        try:
+            process.wait(seconds if n_more is not None else None)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return False
+        if process.returncode != 0:
+            said.seek(0)
+            raise SystemExit(f"the run failed: {said.read()}")
+    return True
+
+
+def digests(store: Path, stage: str) -> dict[str, str]:
+    """Checksums of the files of the one artifact of a stage."""
+    (artifact,) = published(store, stage)
+    files = [file for file in sorted(artifact.rglob("*")) if file.is_file() and file.name not in APART]
+    return {str(file.relative_to(artifact)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def published(store: Path, stage: str) -> list[Path]:
+    """Artifacts of a stage that a reader finds."""
+    return [path.parent for path in (store / KINDS[stage]).glob("*/manifest.json")]
+
+
+def n_finished(store: Path, stage: str) -> int:
+    """Finished shards, or the number of the newest checkpoint in units of the batches between two."""
+    building = store / ".building"
+    if stage == "harvest":
+        return len(list(building.glob("*/*-*.h5")))
+    steps = [int(path.name.split("-")[1]) for path in building.glob("*/checkpoints/step-*")]
+    return len(steps) and max(steps) // 20
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
