@@ -1,7 +1,7 @@
 """dictionary_learning's ActivationBuffer over nnsight, in its steady state.
 
-A run goes from just after a refill to just after the n-th next one, so that what is read equals what was produced. Token
-ids stand in for texts, padded to the longest of the batch by the same tokenizer as nnsight would.
+A run goes from just after a refill to just after the n-th next one, so that what is read equals what was produced.
+Token ids stand in for texts, padded to the longest of the batch by the same tokenizer as nnsight would.
 """
 
 # pyright: reportMissingImports=false

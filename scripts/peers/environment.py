@@ -1,7 +1,7 @@
 """One virtual environment per peer, made when it is first asked for.
 
-They lie under `SAE_PEERS`, else `~/.cache/sae-peers`, each with the versions pinned here, beside torch for processors. A
-file `ready` is written last, so that what broke off is made anew. pip reads its own configuration for where to look.
+They lie under `SAE_PEERS`, else `~/.cache/sae-peers`, each with the versions pinned here, beside torch for processors.
+A file `ready` is written last, so that what broke off is made anew. pip's own configuration says where it looks.
 """
 
 import os
