@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
-from sae.lm.compiled import looked_into
+from sae.lm.compiled import all_as_written, looked_into
 from sae.lm.kernel import weights_of
 from sae.lm.site import Place, Side, head_counts
 from sae.lm.weights import weight_of
@@ -96,7 +96,8 @@ def _hook(point: _Point, module: nn.Module, part: nn.Module, side: Side) -> None
             # First in line: the sum over heads is computed from them.
             point.hook.callback(part.register_forward_hook(per_head, prepend=True).remove)
         case "kernel":
-            point.hook.enter_context(weights_of(part, point.run))
+            point.hook.enter_context(all_as_written(module))
+            point.hook.enter_context(weights_of(module, part, point.run))
         case _:
             assert_never(side)
 
