@@ -68,20 +68,23 @@ class _Reached(BaseException):
 
 @dataclass(frozen=True)
 class Ours:
-    """One harvest of all texts, in a folder that is removed afterwards; gives the tokens that the model read."""
+    """One harvest of all texts, in a folder that is removed afterwards."""
 
     reading: Reading
     sites: tuple[str, ...]
     config: HarvestConfig
     folder: Path
 
-    def __call__(self) -> int:
+    def rate(self) -> float:
+        """Tokens a second, from opening the first file to closing the last."""
         self.folder.mkdir()
+        start = time.perf_counter()
         harvest = Harvest(self.reading.loaded, self.sites, self.config, self.folder)
         for _ in harvest.run(self.reading.texts):
             pass
+        seconds = time.perf_counter() - start
         shutil.rmtree(self.folder)
-        return harvest.counts.n_forward
+        return harvest.counts.n_forward / seconds
 
     def inputs(self) -> list[dict[str, Tensor]]:
         """What one harvest gives to the model, batch by batch."""
@@ -91,41 +94,34 @@ class Ours:
             seen.append({name: value for name, value in inputs.items() if isinstance(value, Tensor)})
 
         handle = self.reading.loaded.model.register_forward_pre_hook(keep, with_kwargs=True)
-        self()
+        self.rate()
         handle.remove()
         return seen
 
 
 @dataclass(frozen=True)
 class Bare:
-    """The same model over the same windows, stopped after a block; gives the tokens that it read."""
+    """The same model over the same windows, stopped after a block."""
 
     model: nn.Module
     block: int
     inputs: Sequence[dict[str, Tensor]]
 
-    def __call__(self) -> int:
+    def rate(self) -> float:
+        """Tokens a second."""
+
         def stop(_: nn.Module, args: Any, output: Any) -> None:
             raise _Reached
 
         handle = self.model.get_submodule(f"{family_of(self.model).blocks}.{self.block}").register_forward_hook(stop)
+        start = time.perf_counter()
         with torch.inference_mode():
             for inputs in self.inputs:
                 with suppress(_Reached):
                     self.model(**inputs, use_cache=False)
+        seconds = time.perf_counter() - start
         handle.remove()
-        return sum(inputs["input_ids"].numel() for inputs in self.inputs)
-
-
-def timed(run: Callable[[], int]) -> Callable[[], float]:
-    """Tokens a second of one run."""
-
-    def rate() -> float:
-        start = time.perf_counter()
-        n_tokens = run()
-        return n_tokens / (time.perf_counter() - start)
-
-    return rate
+        return sum(inputs["input_ids"].numel() for inputs in self.inputs) / seconds
 
 
 def rates_of(contenders: Sequence[Callable[[], float]], n_rounds: int) -> list[list[float]]:
@@ -155,9 +151,8 @@ def floor_rows(
     inputs = one.inputs()
     same = Bare(reading.loaded.model, shape.blocks[-1], inputs)
     bare = replace(same, inputs=[{"input_ids": batch["input_ids"]} for batch in inputs])
-    floor, again, isolating, ours, several = rates_of(
-        [timed(run) for run in (bare, bare, same, one, three)], shape.n_rounds
-    )
+    contenders = [bare.rate, bare.rate, same.rate, one.rate, three.rate]
+    floor, again, isolating, ours, several = rates_of(contenders, shape.n_rounds)
     against = f"bare {dtype} forward that raises after the same block"
     return [
         row(f"harvest_{name}_one_site", ratio(ours, floor), "ratio of speeds", against, targets[0]),
@@ -183,7 +178,7 @@ def peer_rows(shape: Shape, model: Path, folder: Path) -> list[Row]:
         PeerProcess(DICTIONARY_LEARNING, "dictionary_learning_buffer", folder / "full.json"),
         PeerProcess(DICTIONARY_LEARNING, "dictionary_learning_buffer", folder / "short.json"),
     ]
-    contenders = [timed(bare), timed(full), timed(short), *(peer.tokens_per_second for peer in peers)]
+    contenders = [bare.rate, full.rate, short.rate, *(peer.tokens_per_second for peer in peers)]
     floor, on_full, on_short, saelens, buffer, padding = rates_of(contenders, shape.n_rounds)
     for peer in peers:
         peer.close()
