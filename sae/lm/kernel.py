@@ -111,7 +111,8 @@ def _refuse_nested(module: nn.Module, config: Any) -> None:
     if outer is not config:
         raise InputError(
             f"attn_pattern: the attention of this {type(module).__name__} has a configuration of its own "
-            f"({type(config).__name__} in {type(outer).__name__}), so its kernel cannot be chosen for one pass; read attn_z"
+            f"({type(config).__name__} in {type(outer).__name__}), so nobody can choose "
+            "its kernel for one pass; read attn_z"
         )
 
 
