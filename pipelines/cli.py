@@ -19,7 +19,7 @@ from typing import Any
 from sae.core.errors import InputError, WorldError, nearest
 
 STAGE_COMMANDS = ("harvest", "train", "evaluate", "catalogue", "probe", "steer", "validate", "report")
-COMMANDS = ("run", *STAGE_COMMANDS, "merge", "verify")
+COMMANDS = ("run", "plan", *STAGE_COMMANDS, "merge", "verify")
 FLAGS = ("--store", "--json", "--with-parents", "--part", "--repair", "--help", "--version")
 
 
@@ -157,7 +157,7 @@ def _dispatch(arguments: Arguments) -> int:
         raise InputError(f"sae {arguments.command} needs {what}; see sae {arguments.command} --help")
     if arguments.command == "verify":
         return _verify(arguments)
-    return _run(arguments)
+    return _plan(arguments) if arguments.command == "plan" else _run(arguments)
 
 
 def _is_job(arguments: Arguments) -> bool:
@@ -208,7 +208,7 @@ def _run(arguments: Arguments) -> int:
     stages = [s for s in STAGE_COMMANDS if experiment.section(s) is not None] if whole else only
     if not stages:
         raise InputError(f"{arguments.positional} has no stage; add a section: {', '.join(STAGE_COMMANDS)}")
-    store = Store(Path(arguments.store or os.environ.get("SAE_STORE") or "artifacts"))
+    store = Store(_store_of(arguments))
     run = Run(experiment, store)
     if _is_job(arguments):
         return _run_job(arguments, run)
@@ -221,6 +221,24 @@ def _run(arguments: Arguments) -> int:
     elif not whole:
         print(result["path"])
     return 0
+
+
+def _store_of(arguments: Arguments) -> Path:
+    return Path(arguments.store or os.environ.get("SAE_STORE") or "artifacts")
+
+
+def _plan(arguments: Arguments) -> int:
+    from pipelines.config import read_experiment
+    from pipelines.plan import Planner, show
+    from pipelines.progress import ConsoleProgress
+    from sae.core.artifact import Store
+
+    store = Store(_store_of(arguments))
+    plan = Planner(read_experiment(arguments.positional, arguments.overrides), store, ConsoleProgress("plan")).plan()
+    show(plan, sys.stderr if arguments.json else sys.stdout)
+    if arguments.json:
+        print(json.dumps(plan.record(store.root)))
+    return 0 if plan.fits else _fail(1, f"it does not fit: {'; '.join(plan.short_of)}")
 
 
 def _result_of_stage(outcomes: list[Any]) -> dict[str, Any]:

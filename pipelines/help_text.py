@@ -11,6 +11,7 @@ from sae.core.config import Strict
 
 COMMANDS = {
     "run": "the stages whose sections the file has, in order, skipping what exists",
+    "plan": "predict tokens, disk, memory and time, and refuse what cannot fit",
     "harvest": "stream a model's residual stream to HDF5 shards",
     "train": "learn a sparse dictionary from them",
     "evaluate": "score it on the test split, beside its baselines",
@@ -48,7 +49,7 @@ def of(command: str) -> str:
     match command:
         case "verify":
             return head + "\n  ARTIFACT is the folder of an artifact. Exit status 1 if a file is damaged.\n" + _COMMON
-        case "run":
+        case "run" | "plan":
             sections = "\n".join(_section(name) for name in section_names())
             return head + _configs() + "\nTop-level keys:\n" + _keys(Experiment, "") + "\n" + sections + _COMMON
         case "merge":

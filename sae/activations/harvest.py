@@ -130,9 +130,17 @@ class Harvest:
     def _storage(self) -> Storage:
         config = self._config
         model: Any = self._loaded.model
-        n_vocabulary = max(len(self._loaded.tokenizer), model.config.get_text_config().vocab_size)
+        n_vocabulary = model.config.get_text_config().vocab_size
         sites = self._passes.contents()
-        return Storage(self._folder, sites, config.dtype, config.compression, config.shard_rows, n_vocabulary)
+        return Storage(
+            self._folder,
+            sites,
+            config.dtype,
+            config.compression,
+            config.shard_rows,
+            n_vocabulary,
+            self.packing.longest,
+        )
 
     def _calibrated(self, documents: Iterable[Document]) -> tuple[Iterator[Document], dict[str, float]]:
         """The documents, and the largest norm kept at each site, for which the first of them are read twice."""

@@ -20,7 +20,6 @@ from sae.activations.counts import Counts
 from sae.activations.finished import Finished, finished_shards, read_sums, remove_sums
 from sae.activations.parts import Part
 from sae.activations.shard_writer import Storage
-from sae.activations.sums import SiteSums
 from sae.core.artifact import keep_digests
 from sae.core.config import Strict
 from sae.core.errors import InputError, WorldError
@@ -56,7 +55,15 @@ class PartContents(Strict):
 
     def storage(self, folder: Path) -> Storage:
         """How the part's shards are written."""
-        return Storage(folder, self.sites, self.dtype, self.compression, self.shard_rows, self.n_vocabulary)
+        return Storage(
+            folder,
+            self.sites,
+            self.dtype,
+            self.compression,
+            self.shard_rows,
+            self.n_vocabulary,
+            self.packing.longest,
+        )
 
     def counted(self) -> Counts:
         """What the part has seen."""
@@ -102,7 +109,7 @@ def complete(folder: Path, parts: Sequence[PartContents], show: Callable[[int], 
     finished = [finished_shards(storage, contents.part) for contents in parts]
     shards = [shard for split in SPLITS for found in finished for shard in found[split]]
     counts = _counted(parts, shards)
-    digests, sums, errors = {}, {site.name: SiteSums(site.d, storage.n_vocabulary) for site in storage.sites}, {}
+    digests, sums, errors = {}, storage.sums("train"), {}
     for shard in shards:
         summed = read_sums(storage, shard)
         digests[shard.file] = summed.sha256

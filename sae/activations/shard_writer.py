@@ -38,10 +38,12 @@ class Storage:
     compression: Compression
     shard_rows: int
     n_vocabulary: int
+    piece: int
+    """Most tokens that the model reads of a document at once."""
 
     def sums(self, split: Split) -> dict[str, SiteSums]:
         """Empty sums for the sites of a shard; none but for the train split."""
-        return {site.name: SiteSums(site.d, self.n_vocabulary) for site in self.sites if split == "train"}
+        return {site.name: SiteSums(site.d, self.n_vocabulary, self.piece) for site in self.sites if split == "train"}
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """Attaching a function to a site.
 
 A site is a view of the tensor at one side of a module (`sae.lm.view`), and functions run there in order
-(`sae.lm.points`). The residual between attention and MLP mostly exists as a norm's input only: an edit there must also
-be added to the block's output, which adds the MLP's output to the residual as it was.
+(`sae.lm.points`). The residual between attention and MLP mostly exists as a norm's input only: after an edit there
+the block's output is made anew, as the edited residual and what the MLP adds to it, which is what the block would have
+computed. Where nobody knows what the MLP adds (a family without `mlp_out`, dropout in training), the edit's difference
+is added to the block's output instead; that is exact up to rounding only.
 """
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -15,8 +18,8 @@ from sae.lm.points import Act, run_at
 from sae.lm.site import Place, Site, place_of
 from sae.lm.view import Flat, View, Whole, put_back, seen
 
-_FIRST = -1
-"""Rank before every site."""
+_FIRST, _LAST = -1, 1 << 16
+"""Ranks before and after every site."""
 
 
 def attach(stack: ExitStack, model: Model, site: Site, act: Act) -> None:
@@ -62,19 +65,27 @@ def _unflattened(stack: ExitStack, module: nn.Module, site: Site, act: Act) -> A
 
 
 def _carried(stack: ExitStack, module: nn.Module, site: Site, act: Act) -> Act:
-    """The change that `act` makes is added to the block's output too."""
-    change: list[Tensor] = []
+    """What `act` makes of the residual goes into the block's output too."""
+    edited: list[tuple[Tensor, Tensor]] = []
+    added: list[Tensor] = []
 
     def into_norm(x: Tensor) -> Tensor | None:
-        change.clear()
+        edited.clear()
+        added.clear()
         y = act(x)
         if y is not None and y is not x:
-            change.append(y - x)
+            edited.append((x, y))
         return y
 
-    def into_residual(x: Tensor) -> Tensor | None:
-        return x + change.pop().view_as(x) if change else None
+    def into_residual(output: Tensor) -> Tensor | None:
+        if not edited:
+            return None
+        x, y = edited.pop()
+        return (y + added.pop().view_as(y) if added else output.view_as(y) + (y - x)).view_as(output)
 
+    if family_of(module).mlp_out and not module.training:
+        out = place_of(module, Site("mlp_out", site.block))
+        run_at(stack, module, replace(out, rank=_LAST), lambda x: added.append(x) if edited else None)
     run_at(stack, module, Place(_block(module, site), "output", Whole(), _FIRST), into_residual)
     return into_norm
 

@@ -3,12 +3,13 @@
 A hook inside a compiled region is not seen by code that was compiled before it came. So what is compiled is a block's
 `forward`, around which the block's own hooks (resid_pre, resid_post) run as always; and while a hook stands at a module
 inside a block (attn_out, mlp_in, …), that block runs as it was written. So it does in passes with a cache, which grows
-and would be compiled for anew at every length.
+and would be compiled for anew at every length. So do all blocks while anyone needs attention weights, which come from
+another kernel. Passes of other threads through the model run as written meanwhile, and may round otherwise.
 """
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -72,6 +73,16 @@ def looked_into(module: nn.Module, path: str) -> Iterator[None]:
         yield
         return
     with compiled[0].as_written():
+        yield
+
+
+@contextmanager
+def all_as_written(module: nn.Module) -> Iterator[None]:
+    """Has all blocks of a model run as written."""
+    with ExitStack() as stack:
+        for block in module.get_submodule(family_of(module).blocks).children():
+            if isinstance(block.forward, _Forward):
+                stack.enter_context(block.forward.as_written())
         yield
 
 

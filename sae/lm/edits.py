@@ -1,4 +1,7 @@
-"""The contract of an edit, checked at every call: same shape, dtype and device; its argument untouched; finite.
+"""The contract of an edit, checked at every call: same shape, dtype and device; what it was given untouched; finite.
+
+Tensors count their changes in place, except those of `torch.inference_mode`. There an edit runs outside that mode,
+without gradients, where torch itself refuses to change such a tensor; so the rule is one.
 
 Σ y is finite where every y is (unless it overflows), so one reduction decides nearly always; only where it is not
 finite are the values looked at one by one.
@@ -29,20 +32,36 @@ def apply(edit: Edit, x: Tensor, context: Context, finite: bool) -> Tensor:
     Raises:
         InputError: the edit broke the contract; names the site, and the position of a value that is not finite.
     """
-    version = _version(x)
-    y = edit(x, context)
+    versions = _versions(x, context)
+    y = _outside_inference(edit, x, context) if x.is_inference() else edit(x, context)
     if not isinstance(y, Tensor) or (y.shape, y.dtype, y.device) != (x.shape, x.dtype, x.device):
         raise InputError(f"the edit at {context.site} gave {_describe(y)}; it must give {_describe(x)}")
-    if _version(x) != version:
-        raise InputError(f"the edit at {context.site} changed its argument in place; it must return a new tensor")
+    if _versions(x, context) != versions:
+        raise _in_place(context)
     if finite and y is not x and not torch.isfinite(y.detach().sum(dtype=torch.float32)):
         _check_finite(x, y, context)
     return y
 
 
-def _version(x: Tensor) -> int:
-    """Counts changes in place; tensors of `torch.inference_mode` do not count them."""
-    return 0 if x.is_inference() else x._version
+def _versions(x: Tensor, context: Context) -> list[int]:
+    return [0 if one.is_inference() else one._version for one in (x, *context.captured.values())]
+
+
+def _outside_inference(edit: Edit, x: Tensor, context: Context) -> Tensor:
+    # inference_mode(False) switches gradients on, and inference tensors may not be saved for them.
+    with torch.inference_mode(False), torch.no_grad():
+        try:
+            return edit(x, context)
+        except RuntimeError as error:
+            if not str(error).startswith("Inplace update to inference tensor"):
+                raise
+            raise _in_place(context) from None
+
+
+def _in_place(context: Context) -> InputError:
+    return InputError(
+        f"the edit at {context.site} changed its argument in place, or what was captured; it must return a new tensor"
+    )
 
 
 def _check_finite(x: Tensor, y: Tensor, context: Context) -> None:

@@ -17,8 +17,8 @@ the call belongs on its last line. Nested readings stop only when all of them ha
 Threads. A context belongs to the thread that opened it: passes of other threads, also through the same model, are
 neither read nor edited by it. (Gradient checkpointing on a GPU recomputes in a thread of its own, where no edit acts.)
 
-Shapes and meanings of the sites stand in `sae.lm.site`; reading or editing `attn_pattern` switches to the model's eager
-attention kernel inside the `with` block.
+Shapes and meanings of the sites stand in `sae.lm.site`. Reading or editing `attn_pattern` has this thread's passes of
+this model go through its eager attention kernel inside the `with` block; nobody else's (`sae.lm.kernel`).
 """
 
 import threading

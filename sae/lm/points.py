@@ -5,7 +5,9 @@ site that is computed first, then in the order in which they were attached, each
 never shows in an earlier site, even where both lie in the same tensor (`mlp_in` is the residual itself in OLMo 2).
 
 Heads after W_O are in no module's output: they are z_h W_O, from W_O's input and weight, and an edit's difference,
-summed over heads, is added to W_O's output. The weights in the attention kernel are `sae.lm.kernel`'s.
+summed over heads, is added to W_O's output, in float32 at least and rounded once. What stays is the rounding of each
+head before the edit, which W_O's output never had: in all at most u (|output| + Σ_h |z_h W_O|), where u is half the
+spacing of numbers near 1 (2⁻⁸ in bfloat16). The weights in the attention kernel are `sae.lm.kernel`'s.
 
 A function belongs to the thread that attached it: passes of other threads, also through the same model, never reach it.
 """
@@ -23,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
-from sae.lm.compiled import looked_into
+from sae.lm.compiled import all_as_written, looked_into
 from sae.lm.kernel import weights_of
 from sae.lm.site import Place, Side, head_counts
 from sae.lm.weights import weight_of
@@ -96,7 +98,8 @@ def _hook(point: _Point, module: nn.Module, part: nn.Module, side: Side) -> None
             # First in line: the sum over heads is computed from them.
             point.hook.callback(part.register_forward_hook(per_head, prepend=True).remove)
         case "kernel":
-            point.hook.enter_context(weights_of(part, point.run))
+            point.hook.enter_context(all_as_written(module))
+            point.hook.enter_context(weights_of(module, part, point.run))
         case _:
             assert_never(side)
 
@@ -144,9 +147,11 @@ def _on_heads(act: Callable[[Tensor], Tensor], weight: Float[Tensor, "head d_hea
             return None
         heads = torch.einsum("bphd,hdm->bphm", args[0].unflatten(-1, weight.shape[:2]), weight)
         y = act(heads)
-        if heads.requires_grad:
-            return output.detach() + (y - heads.detach()).sum(dim=2)
-        return None if y is heads else output + (y - heads).sum(dim=2)
+        if y is heads and not heads.requires_grad:
+            return None
+        plain, before = (output.detach(), heads.detach()) if heads.requires_grad else (output, heads)
+        wide = torch.promote_types(output.dtype, torch.float32)
+        return (plain + (y.to(wide) - before.to(wide)).sum(dim=2)).to(output.dtype)
 
     return hook
 

@@ -79,7 +79,7 @@ def write(
     """Documents 0 … n−1 of `length` tokens; nine tenths train, then validation, then test."""
     tokens = StreamWriter(folder, [1])
     entries = tuple(SiteContents(name=name, d=d) for name, d in sites.items())
-    storage = Storage(folder, entries, encoding, compression, shard_rows, n_documents + length)
+    storage = Storage(folder, entries, encoding, compression, shard_rows, n_documents + length, length)
     writers = {split: SplitWriter(storage, split) for split in SPLITS}
     moments = {name: Moments(d) for name, d in sites.items()}
     for i in range(n_documents):

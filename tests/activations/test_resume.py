@@ -85,7 +85,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(
     model = spoiled if settings.on_nonfinite == "drop" else loaded
     counts = harvest(model, texts, tmp_path / "whole", settings)
     wanted = digests(tmp_path / "whole")
-    for n_batches in (0, 1, 11, 19, 28):
+    for n_batches in (0, 11, 28):
         folder = tmp_path / str(n_batches)
         stopped(model, texts, folder, settings, n_batches)
         assert "contents.json" not in digests(folder)

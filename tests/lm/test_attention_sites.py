@@ -11,6 +11,7 @@ from sae.core.errors import InputError
 from sae.lm import Context, editing, reading, sites_of
 from sae.lm.families import family_of, model_type_of
 from sae.lm.tiny import TINY, tiny
+from sae.lm.weights import weight_of
 
 HALF = 0.5  # 1/√d_head, also where the scale has a name of its own
 INSIDE = [f"blocks.1.attn_{name}" for name in ("in", "q", "k", "v", "pattern", "z", "heads", "out")]
@@ -117,6 +118,27 @@ def test_edits_of_heads_are_summed_into_what_attention_adds(model: nn.Module, id
     summed = w_o(plain["z"].flatten(2)) + 2 * change
     close(edited["out"], post_norm(model)(summed))
     assert torch.equal(edited["z"], plain["z"])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_edits_of_heads_are_exact_to_one_rounding_of_the_heads_and_the_sum(
+    family: str, dtype: torch.dtype, ids: Tensor
+) -> None:
+    model = tiny(family).to(dtype)
+    row = family_of(model)
+    w_o = model.get_submodule(f"{row.blocks}.1").get_submodule(row.attn_heads)
+    outputs: list[Tensor] = []
+    keep = w_o.register_forward_hook(lambda module, args, output: outputs.append(output.double()))
+    plain = inside(model, input_ids=ids)
+    with editing(model, {"blocks.1.attn_heads": lambda x, context: x * (torch.arange(4) != 2)[:, None].to(dtype)}):
+        inside(model, input_ids=ids)
+    keep.remove()
+    weight = weight_of(w_o).double()
+    weight = weight.T if isinstance(w_o, nn.Linear) else weight
+    heads = torch.einsum("bphd,hdm->bphm", plain["z"].double(), weight.unflatten(0, (4, 4)))
+    exact = outputs[0] - heads[:, :, 2]
+    bound = torch.finfo(dtype).eps / 2 * (exact.abs() + heads.abs().sum(2))
+    assert ((outputs[1] - exact).abs() <= bound * 1.05 + 1e-7).all()
 
 
 def test_removing_a_head_is_the_same_at_z_and_at_heads(model: nn.Module, ids: Tensor) -> None:

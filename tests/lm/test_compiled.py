@@ -58,6 +58,19 @@ def test_blocks_that_are_looked_into_run_as_written(ids: Tensor) -> None:
     assert compiled
 
 
+def test_attention_weights_have_all_blocks_run_as_written(ids: Tensor) -> None:
+    model, compiled = tiny("llama", eager=False), []
+    compile_blocks(model, lambda graph, example: compiled.append(graph) or graph)
+    plain = tiny("llama", eager=False)
+    found = []
+    for one in (model, plain):
+        with reading(one, ["blocks.1.attn_pattern", "final"]) as captured:
+            one(input_ids=ids, use_cache=False)
+        found.append(captured)
+    assert not compiled
+    assert all(torch.equal(x, found[1][site]) for site, x in found[0].items())
+
+
 def test_a_model_compiled_as_a_whole_is_refused(ids: Tensor) -> None:
     whole = tiny("llama")
     whole.compile(backend="eager")

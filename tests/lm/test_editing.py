@@ -1,5 +1,8 @@
 """Laws of editing, for every family."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -165,6 +168,36 @@ def test_tokens_can_be_forbidden_at_the_logits(ids: Tensor) -> None:
 def test_sums_that_overflow_do_not_accuse() -> None:
     x, context = torch.full((2, 3, 16), 3e38), context_of({"input_ids": torch.ones(2, 3, dtype=torch.long)})
     assert apply(lambda x, context: x * 1, x, context, finite=True).isfinite().all()
+
+
+@pytest.mark.parametrize("site", ["embed", "blocks.1.attn_q", "blocks.1.attn_heads", "blocks.1.resid_mid", "logits"])
+@pytest.mark.parametrize("guard", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_changes_in_place_are_refused_in_every_mode(site: str, guard: Callable[[], Any], ids: Tensor) -> None:
+    def part(x: Tensor, context: Context) -> Tensor:
+        x[:, 0] = 1
+        return x
+
+    def captured(x: Tensor, context: Context) -> Tensor:
+        context.captured["embed"].zero_()
+        return x
+
+    def own(x: Tensor, context: Context) -> Tensor:
+        y = x.clone()
+        y[:, 0] += 1
+        return y.mul_(2)
+
+    def put(x: Tensor, context: Context) -> Tensor:
+        return x.add_(1).clone()
+
+    model = tiny("gpt2")
+    for wrong in (part, put, captured, [own, put], [own, part]):
+        refused = pytest.raises(InputError, match=f"{site} changed its argument in place")
+        with guard(), refused, editing(model, {site: wrong}, capture=["embed"]):
+            model(input_ids=ids)
+    with editing(model, {site: own}):
+        expected = model(input_ids=ids).logits
+        with guard():
+            assert torch.equal(model(input_ids=ids).logits, expected)
 
 
 def test_editing_under_inference_mode(ids: Tensor) -> None:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
-from sae.lm import reading, sites_of, unembedding
-from sae.lm.families import family_of, model_type_of
+from sae.lm import editing, reading, sites_of, unembedding
+from sae.lm.families import FAMILIES, family_of, model_type_of, set_family
+from sae.lm.tiny import tiny
 
 LAYERS = range(3)
 POST_NORMS = {
@@ -58,6 +59,35 @@ def test_each_block_adds_up(family: str, model: nn.Module, x: dict[str, Tensor])
         before = after_sum[1](middle + x[block + "mlp_out"])
         close(x[block + "resid_post"], before)
     close(x["final"], before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_an_edit_between_attention_and_mlp_is_summed_as_the_block_sums(
+    family: str, dtype: torch.dtype, ids: Tensor, padded: Tensor
+) -> None:
+    """Bit for bit, also where the edit is far larger or smaller than the residual, and where another follows."""
+    model = tiny(family).to(dtype)
+    block = "blocks.1."
+    sites = [block + name for name in ("resid_mid", "mlp_out", "resid_post")]
+    if block + "resid_mid" not in sites_of(model) or family in POST_NORMS:
+        return
+    for scale in (1e-3, 1e3):
+        edits = [lambda x, context, scale=scale: x.flip(-1) * scale, lambda x, context: x + 0.3]
+        with editing(model, {sites[0]: edits, sites[1]: lambda x, context: -x}), reading(model, sites) as captured:
+            model(input_ids=ids, attention_mask=padded)
+        assert torch.equal(captured[sites[2]], captured[sites[0]] + captured[sites[1]])
+
+
+def test_where_nobody_knows_what_the_mlp_adds_the_difference_is_added(ids: Tensor) -> None:
+    known, unknown = tiny("llama"), tiny("llama")
+    set_family(unknown, FAMILIES["llama"].model_copy(update={"mlp_out": ""}))
+    final = []
+    for model in (known, unknown, tiny("llama").train()):
+        with editing(model, {"blocks.1.resid_mid": lambda x, context: x.flip(-1)}), reading(model, ["final"]) as found:
+            model(input_ids=ids)
+        final.append(found["final"])
+    close(final[0], final[1])
+    close(final[0], final[2])
 
 
 def test_embeddings_have_their_own_sums(family: str, model: nn.Module, ids: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +65,47 @@ def test_threads_do_not_meet(shared_model: bool, ids: Tensor) -> None:
 
     assert together(*map(work, range(3)), look) == []
     assert sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in one.modules()) == 0
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3", "bert"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_weights_leave_the_kernel_of_others_alone(name: str, padded: bool, ids: Tensor, mask: Tensor) -> None:
+    """Of another thread's passes through the model, and of another model with the same configuration object."""
+    model: Any = tiny(name, eager=False)
+    other = type(model)(model.config).eval()
+    own, inputs = model.config, {"input_ids": ids, **({"attention_mask": mask} if padded else {})}
+    assert other.config is own
+    with torch.no_grad():
+        plain = [one(**inputs).logits for one in (model, other)]
+    sites = [f"blocks.{block}.attn_pattern" for block in range(3)]
+    with reading(model, sites) as alone:
+        model(**inputs)
+
+    def look(one: nn.Module, expected: Tensor) -> None:
+        with torch.no_grad():
+            assert torch.equal(one(**inputs).logits, expected)
+
+    def read() -> None:
+        with reading(model, sites[1:], stop=False) as captured, reading(model, sites[:1], stop=False) as first:
+            model(**inputs)
+            look(other, plain[1])
+        assert all(torch.equal(x, alone[site]) for site, x in {**captured, **first}.items())
+
+    with reading(model, sites):
+        assert together(lambda: look(model, plain[0]), lambda: look(other, plain[1])) == []
+    assert together(read, read, lambda: look(model, plain[0]), lambda: look(other, plain[1])) == []
+    assert model.config is other.config is model.base_model.config is own
+    look(model, plain[0])
+
+
+def test_a_setting_made_meanwhile_stays(ids: Tensor) -> None:
+    model: Any = tiny("llama", eager=False)
+    with reading(model, ["blocks.1.attn_pattern"]):
+        model.config.use_cache = False
+        assert (model.config._attn_implementation, model.config.to_dict()["hidden_size"]) == ("sae_weights", 16)
+        model(input_ids=ids)
+    assert not model.config.use_cache
+    assert model.config._attn_implementation == "sdpa"
 
 
 def test_other_threads_do_not_see_an_open_context(ids: Tensor) -> None:

@@ -1,0 +1,124 @@
+"""What training will take, from a few real steps of the same dictionary on the activations of a sample.
+
+P = 2 · d · F + F + d numbers are trained. Memory holds four of each in float32 (weight, gradient, Adam's two moments),
+which is counted before anything is made; then steps are timed, beginning with the second, and one checkpoint. Steps with
+dead latents cost more (AuxK); how many there will be is not known beforehand, so it is left out.
+"""
+
+import math
+import time
+from pathlib import Path
+
+from pipelines import capacity
+from sae.activations.encoding import STORED, width
+from sae.activations.reader import Activations
+from sae.activations.shuffle import BUFFER_ROWS, ShuffledBatches
+from sae.core.config import Strict
+from sae.training import checkpoint, initial, loop
+from sae.training.config import TrainConfig
+from sae.training.state import State
+
+SECONDS_STEPPING = 1.5
+_N_SAMPLE = 65_536
+_FLOAT = 4
+_COPIES_IN_MEMORY = 4
+_COPIES_IN_CHECKPOINT = 3
+_CHECKPOINTS_AT_ONCE = 3
+_BYTES_PER_RECORD = 400
+_BYTES_PER_ROW_IN_ORDER = 24
+"""Permutation, document and position of every row."""
+
+
+class TrainPlan(Strict):
+    """A training run that has not been made."""
+
+    n_tokens: int
+    n_parameters: int
+    bytes_on_disk: int
+    """Of the dictionary and of the untrained one beside it."""
+    bytes_while_running: int
+    """With checkpoints."""
+    peak_bytes: int
+    """Of the whole process."""
+    seconds: float | None
+    """None where it was not measured, because it does not fit."""
+
+
+def least_plan(config: TrainConfig, d: int, n_rows: int, row_bytes: int) -> TrainPlan:
+    """What follows from sizes alone.
+
+    Args:
+        config: the run.
+        d: width of the activations.
+        n_rows: of the train split.
+        row_bytes: of a stored row.
+    """
+    n = 2 * d * config.d_sae + config.d_sae + d
+    records = math.ceil(config.n_steps / config.log_every_steps) * _BYTES_PER_RECORD
+    kept = 2 * n * _FLOAT + records
+    buffer = min(n_rows, BUFFER_ROWS) * row_bytes + n_rows * _BYTES_PER_ROW_IN_ORDER
+    return TrainPlan(
+        n_tokens=config.n_steps * config.batch,
+        n_parameters=n,
+        bytes_on_disk=kept,
+        bytes_while_running=kept + _CHECKPOINTS_AT_ONCE * _COPIES_IN_CHECKPOINT * n * _FLOAT,
+        peak_bytes=_COPIES_IN_MEMORY * n * _FLOAT + buffer,
+        seconds=None,
+    )
+
+
+def row_bytes(activations: Activations, site: str) -> int:
+    """Bytes of a stored row."""
+    return width(activations.d(site), activations.dtype) * STORED[activations.dtype].itemsize
+
+
+def plan_train(config: TrainConfig, activations: Activations, n_rows: int, folder: Path) -> TrainPlan:
+    """Measures for some seconds.
+
+    Args:
+        config: the run.
+        activations: of a sample, or those to train on.
+        n_rows: of the train split that will be trained on.
+        folder: where a checkpoint may be written.
+    """
+    assert config.site is not None
+    least = least_plan(config, activations.d(config.site), n_rows, row_bytes(activations, config.site))
+    capacity.forget_peak()
+    before = capacity.resident_bytes()
+    start = time.perf_counter()
+    sample = activations.sample("train", config.site, _N_SAMPLE)
+    state = initial(sample, config)
+    seconds_starting = (time.perf_counter() - start) * min(_N_SAMPLE, n_rows) / len(sample)
+    del sample
+    per_step = _seconds_per_step(state, config, activations)
+    start = time.perf_counter()
+    checkpoint.save(state, config, folder)
+    n_checkpoints = config.n_steps * config.batch // config.checkpoint_every_tokens
+    seconds_saving = (time.perf_counter() - start) * n_checkpoints
+    missing = n_rows - activations.n_rows("train")
+    buffer = (min(n_rows, BUFFER_ROWS) - min(activations.n_rows("train"), BUFFER_ROWS)) * row_bytes(
+        activations, config.site
+    )
+    measured = capacity.peak_bytes() + buffer + missing * _BYTES_PER_ROW_IN_ORDER
+    return least.model_copy(
+        update={
+            "peak_bytes": max(measured, least.peak_bytes + before),
+            "seconds": seconds_starting + config.n_steps * per_step + seconds_saving,
+        }
+    )
+
+
+def _seconds_per_step(state: State, config: TrainConfig, activations: Activations) -> float:
+    assert config.site is not None
+    batches = ShuffledBatches(activations, config.site, "train", config.batch, config.data_seed or 0)
+    steps = loop(state, batches, config)
+    begun = time.perf_counter()
+    next(steps)
+    first, start = time.perf_counter() - begun, time.perf_counter()
+    n = 0
+    for _ in steps:
+        n += 1
+        if time.perf_counter() - start > SECONDS_STEPPING:
+            break
+    batches.close()
+    return (time.perf_counter() - start) / n if n else first

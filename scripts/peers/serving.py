@@ -1,0 +1,44 @@
+"""A peer's program: it loads, says that it is ready, and makes one run for every line on standard input.
+
+Only its answers go to standard output, one JSON object a line; whatever the peer prints goes to standard error. It uses
+nothing but the standard library, for it is imported in the peers' own environments.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Done(NamedTuple):
+    """One run."""
+
+    n_tokens: int
+    """Tokens whose activations came out; padding is none."""
+    seconds: float
+
+
+def settings() -> dict[str, Any]:
+    """What the benchmark says: the model, the documents, sizes."""
+    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", WANDB_MODE="disabled")
+    return json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+
+
+def serve(load: Callable[[], Callable[[], Done]]) -> None:
+    """Loads, then runs whenever it is asked, until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    run = load()
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(run()._asdict()), file=answers, flush=True)
+
+
+def timed(run: Callable[[], int]) -> Done:
+    """A run that says how many tokens came out."""
+    start = time.perf_counter()
+    n_tokens = run()
+    return Done(n_tokens, time.perf_counter() - start)
