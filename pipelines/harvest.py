@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sae.core.streams import Moments
     from sae.lm.corpus import Corpus
 
-VERSION = 2
+VERSION = 3
 
 ROWS = {
     "isolated": "isolated from one another within a window",

@@ -32,7 +32,7 @@ from sae.lm.corpus import Corpus, Text
 from sae.lm.documents import Document, Documents, Piece
 from sae.lm.hooks import reading
 from sae.lm.load import LoadedModel
-from sae.lm.packing import Packed, Packing, Rows, batches, isolates
+from sae.lm.packing import Packed, Packing, Rows, batches, is_encoder, isolates
 from sae.lm.site import check_site
 from sae.lm.tokens import prefix_of, special_ids
 
@@ -55,8 +55,9 @@ class Harvest:
         self._loaded, self._config, self._folder = loaded, config, folder
         self._sites = tuple(str(check_site(loaded.model, site)) for site in sites)
         self._special = torch.tensor(sorted(special_ids(loaded.tokenizer)))
-        self._prefix = prefix_of(loaded.tokenizer, config.bos)
-        self.packing = Packing(window=config.window, rows=_rows(loaded, config), prefix=self._prefix.window)
+        self._prefix = prefix_of(loaded.tokenizer, config.bos, is_encoder(loaded))
+        begin, end = self._prefix.window, self._prefix.window_end
+        self.packing = Packing(window=config.window, rows=_rows(loaded, config), prefix=begin, suffix=end)
         self._check_window()
         self._writers: dict[Split, SplitWriter] = {}
         self._open = ExitStack()
@@ -64,7 +65,7 @@ class Harvest:
         _clear(folder)
 
     def _check_window(self) -> None:
-        least, most = 1 + max(len(ids) for ids in self._prefix), self._loaded.n_positions
+        least, most = self._prefix.least_window, self._loaded.n_positions
         if not least <= self._config.window <= most:
             raise InputError(
                 f"harvest.window {self._config.window} must lie between {least} and the model's {most} tokens"
