@@ -1,7 +1,7 @@
 """How large the files of a harvest become, from those of a smaller one.
 
-A dataset of HDF5 grows by whole chunks, so its bytes are chunks times what a chunk took on disk (compressed or not);
-what a file holds beside chunks, and files of other kinds, stay as they are.
+A dataset of HDF5 grows by whole chunks, so its bytes are chunks times what a chunk took; a compressed one grows with
+its rows. What a file holds beside chunks, and files of other kinds, stay as they are.
 """
 
 import math
@@ -36,6 +36,7 @@ class _Dataset(NamedTuple):
     chunk: int
     """Rows in a chunk; 0 where it does not grow."""
     bytes_per_chunk: float
+    compressed: bool
 
 
 def files_of(folder: Path, sample: Amount, whole: Amount, fractions: Fractions, shard_rows: int) -> Files:
@@ -48,7 +49,7 @@ def files_of(folder: Path, sample: Amount, whole: Amount, fractions: Fractions, 
         fractions: of the larger one's splits.
         shard_rows: most rows in one shard.
     """
-    shard = next(folder.glob("train-*.h5"))
+    shard = min(folder.glob("train-*.h5"))
     sizes = [
         _shard_bytes(shard, n) for split in SPLITS for n in _shards(whole.n_rows, getattr(fractions, split), shard_rows)
     ]
@@ -80,8 +81,14 @@ def _stream_bytes(file: Path, sample: Amount, whole: Amount) -> int:
 
 
 def _grown(dataset: _Dataset, length: int) -> int:
-    n_chunks = math.ceil(length / dataset.chunk) if dataset.chunk else 1
-    return round(n_chunks * dataset.bytes_per_chunk)
+    return round(_n_chunks(length, dataset.chunk, dataset.compressed) * dataset.bytes_per_chunk)
+
+
+def _n_chunks(length: int, chunk: int, compressed: bool) -> float:
+    """A partly filled chunk takes a whole one's room, but if it is compressed."""
+    if not chunk:
+        return 1
+    return length / chunk if compressed else math.ceil(length / chunk)
 
 
 def _beside(file: Path, datasets: list[_Dataset]) -> int:
@@ -94,10 +101,10 @@ def _datasets(file: Path) -> list[_Dataset]:
 
     def note(_: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
-            length = item.shape[0] if item.shape else 1
-            stored = item.id.get_storage_size()
-            chunk = item.chunks[0] if item.chunks else 0
-            found.append(_Dataset(length, chunk, stored / max(1, math.ceil(length / chunk) if chunk else 1)))
+            length, chunk = item.shape[0] if item.shape else 1, item.chunks[0] if item.chunks else 0
+            compressed = item.id.get_create_plist().get_nfilters() > 0
+            n_chunks = max(_n_chunks(length, chunk, compressed), 1e-9)
+            found.append(_Dataset(length, chunk, item.id.get_storage_size() / n_chunks, compressed))
 
     with h5py.File(file, "r") as opened:
         opened.visititems(note)

@@ -3,7 +3,8 @@
 1. What the store holds already costs nothing.
 2. A small harvest of the first texts and a few real training steps are made in a temporary store on the same disk.
 3. Harvest and train are predicted, the stages that take long; the others are named as not predicted.
-4. What cannot fit is said with its numbers: disk, memory, the largest file allowed. What sizes alone rule out is not tried.
+4. What cannot fit is said with its numbers: disk, memory, the largest file allowed. What sizes alone rule out is not
+   tried.
 """
 
 import shutil

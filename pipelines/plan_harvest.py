@@ -63,13 +63,14 @@ class _Measured(NamedTuple):
 
 def plan_harvest(experiment: Experiment, config: HarvestConfig, resources: Resources, store: Store) -> SampledHarvest:
     """Measures for some seconds, writing into `store`, a temporary one on the same disk."""
+    from sae.lm.packing import is_encoder
     from sae.lm.tokens import prefix_of
 
     capacity.forget_peak()
     start = time.perf_counter()
     loaded, corpus = resources.model(), resources.texts()
     seconds_loading = time.perf_counter() - start
-    prefix = prefix_of(loaded.tokenizer, config.bos).document
+    prefix = prefix_of(loaded.tokenizer, config.bos, is_encoder(loaded)).document
     drawn = draw(loaded.tokenizer, corpus, prefix, experiment.text.max_tokens, SECONDS_DRAWING)
     measured = _measure(experiment, config, resources, drawn, store)
     whole = _whole(experiment, drawn, measured.amount)

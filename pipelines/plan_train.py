@@ -1,8 +1,8 @@
 """What training will take, from a few real steps of the same dictionary on the activations of a sample.
 
 P = 2 · d · F + F + d numbers are trained. Memory holds four of each in float32 (weight, gradient, Adam's two moments),
-which is counted before anything is made; then steps are timed, beginning with the second, and one checkpoint. Steps with
-dead latents cost more (AuxK); how many there will be is not known beforehand, so it is left out.
+which is counted before anything is made; then steps are timed, beginning with the second, and one checkpoint. Steps
+with dead latents cost more (AuxK); how many there will be is not known beforehand, so it is left out.
 """
 
 import math

@@ -41,7 +41,8 @@ class HarvestConfig(Strict):
     """Tokens in one packed window; longer documents are cut into pieces of at most this many."""
     bos: Bos = "tokenizer"
     """What begins a document: tokenizer (what it puts before a text, once a document), document (BOS in any case),
-    window (BOS once a window, so that only its first piece begins with it), none."""
+    window (BOS once a window, so that only its first piece begins with it), none. Every window of an encoder stands
+    between what its tokenizer puts around a text, unless this is none."""
     isolate: bool = True
     """Pieces in one window never see one another; false lets a piece see those before it."""
     dtype: Encoding = "float16"

@@ -20,7 +20,7 @@ class Counts:
     n_forward: int = 0
     """Tokens of documents that have been through the model, or were when an earlier run wrote their rows."""
     n_prefix: int = 0
-    """Tokens at the start of windows, which belong to no document."""
+    """Tokens at the start and end of windows, which belong to no document."""
     n_padding: int = 0
     """Positions that the model read and that hold nothing."""
     n_special_excluded: int = 0

@@ -71,12 +71,13 @@ class Harvest:
         names = tuple(str(check_site(loaded.model, site)) for site in sites)
         self._passes = Passes(loaded, names, by_token)
         self._prefix = prefix_of(loaded.tokenizer, config.bos)
-        self.packing = Packing(window=config.window, rows=_rows(loaded, config), prefix=self._prefix.window)
+        begin, end = self._prefix.window, self._prefix.window_end
+        self.packing = Packing(window=config.window, rows=_rows(loaded, config), prefix=begin, suffix=end)
         self._check_window()
         remove_unfinished(folder)
 
     def _check_window(self) -> None:
-        least, most = 1 + max(len(ids) for ids in self._prefix), self._loaded.n_positions
+        least, most = self._prefix.least_window, self._loaded.n_positions
         if not least <= self._config.window <= most:
             raise InputError(
                 f"harvest.window {self._config.window} must lie between {least} and the model's {most} tokens"

@@ -26,7 +26,7 @@ from sae.lm.labelled import (
 )
 from sae.lm.load import LoadedModel, Model, load_model, module_of
 from sae.lm.options import ModelOptions
-from sae.lm.packing import Packed, Packing, batches, isolates, pack
+from sae.lm.packing import Packed, Packing, batches, is_encoder, isolates, pack
 from sae.lm.padding import Padded, pad
 from sae.lm.site import Site, check_site, parse_site, sites_of
 from sae.lm.source import fingerprint
@@ -66,6 +66,7 @@ __all__ = [
     "encode_twin",
     "fingerprint",
     "generate",
+    "is_encoder",
     "isolates",
     "load_model",
     "logit_effects",

@@ -18,13 +18,15 @@ from jaxtyping import Int, Int32
 from sae.core.errors import InputError
 from sae.core.records import Consequence, LabelledText
 from sae.lm.load import LoadedModel
-from sae.lm.tokens import prefix_ids
+from sae.lm.packing import is_encoder
+from sae.lm.tokens import prefix_ids, suffix_ids
 
 SHOWN = 60
 
 
 class Encoded(NamedTuple):
-    """A text in tokens, those before it (BOS) included and those after it (EOS) left out: a text may go on."""
+    """A text in tokens, those before it (BOS) included; those after it ([SEP]) for an encoder only: a decoder's text
+    may go on."""
 
     ids: Int32[np.ndarray, "token"]
     offsets: Int32[np.ndarray, "token 2"]
@@ -33,6 +35,14 @@ class Encoded(NamedTuple):
 
 def encode(loaded: LoadedModel, text: str) -> Encoded:
     """Tokens of a text with their characters."""
+    ids, offsets = encoded = _unended(loaded, text)
+    if not is_encoder(loaded):
+        return encoded
+    suffix = np.array(suffix_ids(loaded.tokenizer), dtype=np.int32)
+    return Encoded(np.append(ids, suffix), np.append(offsets, np.zeros((len(suffix), 2), np.int32), axis=0))
+
+
+def _unended(loaded: LoadedModel, text: str) -> Encoded:
     prefix = prefix_ids(loaded.tokenizer)
     encoded = loaded.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     offsets = [(0, 0)] * len(prefix) + list(encoded["offset_mapping"])
@@ -48,7 +58,7 @@ def token_at(offsets: Int[np.ndarray, "token 2"], character: int) -> int:
     """
     after = np.flatnonzero(offsets[:, 1] > character)
     if not len(after):
-        raise InputError(f"character {character} lies behind the last token, which ends at {int(offsets[-1, 1])}")
+        raise InputError(f"character {character} lies behind the last token, which ends at {int(offsets.max())}")
     return int(after[0])
 
 
@@ -106,7 +116,7 @@ def encode_labelled(loaded: LoadedModel, text: LabelledText) -> EncodedLabelled:
         raise InputError(f"{shown(text.text)}: {error}") from None
     prediction = None
     if text.consequence is not None:
-        prediction = _prediction(loaded, text.text, encoded, text.consequence)
+        prediction = _prediction(loaded, text.text, _unended(loaded, text.text), text.consequence)
     return EncodedLabelled(text, encoded.ids, encoded.offsets, span, prediction)
 
 
@@ -140,7 +150,7 @@ def _prediction(loaded: LoadedModel, text: str, encoded: Encoded, consequence: C
 
 
 def _first_token(loaded: LoadedModel, text: str, before: Int32[np.ndarray, "token"], label: str) -> int:
-    ids = encode(loaded, text).ids
+    ids = _unended(loaded, text).ids
     n_before = len(before)
     if len(ids) <= n_before or not np.array_equal(ids[:n_before], before):
         raise InputError(

@@ -13,7 +13,7 @@
 A batch is as long as its longest row.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar
@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
-from pydantic import Field
+from pydantic import Field, model_serializer
 from torch import Tensor
 
 from sae.core.config import Strict
@@ -46,16 +46,28 @@ class Packing(Strict):
     """Whether pieces share a window, and whether they see one another."""
     prefix: tuple[int, ...] = ()
     """Token ids at the start of every window, which belong to no document."""
+    suffix: tuple[int, ...] = ()
+    """Token ids after the last piece of every window, which belong to no document; an encoder's."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, written: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        # Most windows end with a piece, and their files say so by saying nothing, as they did before there were others.
+        return {name: value for name, value in written(self).items() if name != "suffix" or self.suffix}
 
     @property
     def longest(self) -> int:
         """Tokens in the longest piece; longer documents are cut."""
-        return self.window - len(self.prefix)
+        return self.window - len(self.prefix) - len(self.suffix)
 
     @property
     def look_ahead(self) -> int:
         """Tokens that are packed together."""
         return max(LOOK_AHEAD_TOKENS, LOOK_AHEAD_WINDOWS * self.window)
+
+
+def is_encoder(model: Model) -> bool:
+    """Whether tokens of the architecture see those after them."""
+    return not family_of(module_of(model)).causal
 
 
 def isolates(model: Model) -> bool:
@@ -98,7 +110,7 @@ class Packed:
 
     input_ids: Int[Tensor, "batch position"]
     documents: Int[Tensor, "batch position"]
-    """`Document.index`; −1 on padding and on the window's prefix."""
+    """`Document.index`; −1 on padding and on the window's prefix and suffix."""
     positions: Int[Tensor, "batch position"]
     """Position in the document, from 0; 0 where there is none."""
     position_ids: Int[Tensor, "batch position"]
@@ -170,7 +182,8 @@ def _windows(pieces: Sequence[Piece], packing: Packing) -> Iterator[list[Piece]]
 
 def _batch(windows: Sequence[Sequence[Piece]], packing: Packing) -> Packed:
     prefix = np.array(packing.prefix, dtype=np.int64)
-    longest = len(prefix) + max(sum(len(piece.ids) for piece in pieces) for pieces in windows)
+    suffix = np.array(packing.suffix, dtype=np.int64)
+    longest = len(prefix) + max(sum(len(piece.ids) for piece in pieces) for pieces in windows) + len(suffix)
     shape = (len(windows), longest)
     ids, positions, position_ids = (np.zeros(shape, dtype=np.int64) for _ in range(3))
     documents, padding = np.full(shape, -1, dtype=np.int64), np.ones(shape, dtype=bool)
@@ -186,5 +199,8 @@ def _batch(windows: Sequence[Sequence[Piece]], packing: Packing) -> Packed:
             begin = start if start == first or packing.rows == "shared" else 0
             position_ids[place] = np.arange(begin, begin + n)
             start += n
+        end = (row, slice(start, start + len(suffix)))
+        ids[end], padding[end] = suffix, False
+        position_ids[end] = position_ids[row, start - 1] + 1 + np.arange(len(suffix))
     arrays = (ids, documents, positions, position_ids, padding)
     return Packed(*map(torch.from_numpy, arrays), rows=packing.rows)

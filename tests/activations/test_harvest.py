@@ -20,7 +20,7 @@ from sae.core.splits import SPLITS, Fractions, split_of
 from sae.lm.corpus import Text
 from sae.lm.hooks import reading
 from sae.lm.load import LoadedModel
-from sae.lm.packing import Packing, batches, isolates
+from sae.lm.packing import Packing, batches, is_encoder, isolates
 from sae.lm.tiny import TINY, tiny
 
 SITES = ("embed", "logits", "blocks.1.resid_post")
@@ -56,17 +56,18 @@ def whole(loaded: LoadedModel, texts: list[Text], tmp_path_factory: pytest.TempP
 
 def assert_rows_equal_pieces_alone(loaded: LoadedModel, activations: Activations, sites: tuple[str, ...]) -> None:
     n_continued = 0
+    prefix, suffix = activations.packing.prefix, activations.packing.suffix
     for split in SPLITS:
         rows = {site: activations.rows(split, site) for site in sites}
         documents, positions = activations.documents(split), activations.positions(split)
         for document in islice(activations.tokens.documents(split), 20):
             for piece in document.pieces(activations.packing.longest):
                 with reading(loaded, sites) as captured:
-                    loaded(input_ids=torch.from_numpy(piece.ids)[None].long())
+                    loaded(input_ids=torch.tensor([[*prefix, *piece.ids.tolist(), *suffix]]))
                 inside = (positions >= piece.start) & (positions < piece.start + len(piece.ids))
                 mine = np.flatnonzero((documents == document.index) & inside)
                 for site in sites:
-                    expected = captured[site][0][positions[mine] - piece.start]
+                    expected = captured[site][0][positions[mine] - piece.start + len(prefix)]
                     error = (rows[site][mine] - expected).norm(dim=1) / expected.norm(dim=1)
                     assert float(error.max()) < 1e-5
                 n_continued += piece.start > 0
@@ -142,6 +143,10 @@ def test_every_family_gives_what_pieces_alone_give(
     assert activations.packing.rows == ("isolated" if isolates(loaded) else "single")
     if activations.packing.rows == "single":
         assert counts.n_padding < 0.2 * counts.n_forward
+    encoder = is_encoder(loaded)
+    assert (activations.packing.prefix, activations.packing.suffix) == ((1,) if encoder else (), ())
+    assert counts.n_prefix == (counts.n_pieces if encoder else 0)
+    assert "suffix" not in (tmp_path / "contents.json").read_text()
     assert_rows_equal_pieces_alone(loaded, activations, sites)
 
 

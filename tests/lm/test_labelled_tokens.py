@@ -1,6 +1,7 @@
 """Labelled texts in tokens, on a tokenizer of words, one of bytes, and the real small model's SentencePiece."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,6 +62,23 @@ def test_words_span_prediction_and_targets(of_words: Callable[..., LoadedModel])
             "boy": ["he"],
         }
         assert found.ids[found.prediction.position + 1] == found.prediction.targets["girl"]
+
+
+def test_a_text_for_an_encoder_ends_as_its_tokenizer_ends_it(of_words: Callable[..., LoadedModel]) -> None:
+    decoder, encoder = of_words(), replace(of_words(), model=tiny("bert"))
+    text = labelled("the girl saw a film . she is good", "girl", {"girl": " she", "boy": " he"})
+    theirs, ours = encode_labelled(decoder, text), encode_labelled(encoder, text)
+    assert ours.ids.tolist() == [*theirs.ids.tolist(), 2] == encoder.tokenizer(text.text)["input_ids"]
+    assert ours.offsets.tolist() == [*theirs.offsets.tolist(), [0, 0]]
+    assert (ours.span, ours.last) == (theirs.span, theirs.last)
+    assert ours.prediction is not None
+    assert theirs.prediction is not None
+    assert (ours.prediction.position, ours.prediction.targets) == (
+        theirs.prediction.position,
+        theirs.prediction.targets,
+    )
+    with pytest.raises(InputError, match=f"last token, which ends at {len(text.text)}"):
+        token_at(ours.offsets, len(text.text))
 
 
 @pytest.mark.parametrize("trim_offsets", [True, False])

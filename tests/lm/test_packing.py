@@ -1,5 +1,8 @@
 """Pieces to windows: every piece once, little waste, and the law that packing changes no activation."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +11,24 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sae.core.errors import InputError
-from sae.lm import Document, Packed, Packing, Piece, batches, isolates, pack, reading
+from sae.lm import (
+    Corpus,
+    Document,
+    Documents,
+    LoadedModel,
+    Packed,
+    Packing,
+    Piece,
+    Text,
+    batches,
+    is_encoder,
+    isolates,
+    pack,
+    prefix_of,
+    reading,
+)
 from sae.lm.packing import LOOK_AHEAD_TOKENS, look_ahead
-from sae.lm.tiny import N_VOCAB
+from sae.lm.tiny import N_VOCAB, tiny
 
 SITES = ["embed", "blocks.0.attn_out", "blocks.2.resid_post"]
 
@@ -74,6 +92,51 @@ def test_a_prefix_is_seen_by_the_first_piece_of_a_window_alone() -> None:
     assert packed.position_ids.tolist() == [[0, 1, 2, 3, 4, 0, 1]]
     assert packed.documents.tolist() == [[-1, -1, 0, 0, 0, 1, 1]]
     assert packed.positions.tolist() == [[0, 0, 0, 1, 2, 0, 1]]
+
+
+def test_a_suffix_stands_after_the_last_piece_of_a_window() -> None:
+    packing = Packing(window=8, rows="single", prefix=(1,), suffix=(2, 3))
+    assert packing.longest == 5
+    (packed,) = batches(pieces_of([7, 1], 5), packing, batch=4)
+    assert packed.input_ids[:, 6:].tolist() == [[2, 3], [0, 0], [0, 0]]
+    assert packed.input_ids[1, 3:5].tolist() == packed.input_ids[2, 2:4].tolist() == [2, 3]
+    assert packed.documents.tolist() == [[-1, *[0] * 5, -1, -1], [-1, 0, 0, *[-1] * 5], [-1, 1, *[-1] * 6]]
+    assert packed.position_ids.tolist() == [list(range(8)), [*range(5), 0, 0, 0], [*range(4), 0, 0, 0, 0]]
+    assert (~packed.padding).sum(1).tolist() == [8, 5, 4]
+    assert packed.positions[1].tolist() == [0, 5, 6, 0, 0, 0, 0, 0]
+    (shared,) = batches(pieces_of([2, 1], 5), Packing(window=8, rows="shared", prefix=(1,), suffix=(2,)), batch=4)
+    assert shared.position_ids.tolist() == [[0, 1, 2, 3, 4]]
+
+
+def test_files_name_a_suffix_only_where_there_is_one() -> None:
+    assert Packing(window=8).model_dump() == {"window": 8, "rows": "isolated", "prefix": ()}
+    packing = Packing(window=8, rows="single", prefix=(1,), suffix=(2,))
+    for one in (packing, Packing(window=8)):
+        assert Packing.model_validate_json(one.model_dump_json()) == one
+
+
+@pytest.mark.parametrize("name", ["bert", "modernbert"])
+def test_windows_of_an_encoder_are_what_its_tokenizer_writes(name: str, of_words: Callable[..., LoadedModel]) -> None:
+    """Of a text that fits into one; a longer one is cut, and every piece stands between the same tokens."""
+    loaded = replace(of_words(), model=tiny(name))
+    prefix = prefix_of(loaded.tokenizer, "tokenizer", is_encoder(loaded))
+    texts = [Text("the cat is good ."), Text("she saw the bad film . the girl is good .")]
+    packing = Packing(window=8, rows="single", prefix=prefix.window, suffix=prefix.window_end)
+    documents = list(Documents(loaded.tokenizer, Corpus(texts), prefix.document))
+    pieces = [piece for document in documents for piece in document.pieces(packing.longest)]
+    for packed in batches(pieces, packing, batch=2):
+        assert packed.input_ids.shape[1] <= 8
+        with reading(loaded, SITES) as together:
+            loaded(**packed.inputs())
+        for row, ids in enumerate(packed.input_ids):
+            real = ids[~packed.padding[row]]
+            assert [real[0], real[-1]] == [1, 2]
+            if 0 in packed.documents[row]:
+                assert real.tolist() == loaded.tokenizer(texts[0].text)["input_ids"]
+            with reading(loaded, SITES) as alone:
+                loaded(input_ids=real[None])
+            for site in SITES:
+                torch.testing.assert_close(together[site][row][: len(real)], alone[site][0], atol=2e-5, rtol=1e-5)
 
 
 @settings(max_examples=60, deadline=None)

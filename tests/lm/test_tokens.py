@@ -30,6 +30,19 @@ def test_what_begins_a_document_or_window(of_words: Callable[..., LoadedModel]) 
         assert prefix_of(tokenizer, "none") == Prefix()
 
 
+def test_windows_of_an_encoder_stand_between_what_its_tokenizer_writes(of_words: Callable[..., LoadedModel]) -> None:
+    for bos, own in ((True, Prefix(window=(1,), window_end=(2,))), (False, Prefix())):
+        tokenizer = of_words(bos).tokenizer
+        assert prefix_of(tokenizer, "tokenizer", encoder=True) == own
+        assert prefix_of(tokenizer, "none", encoder=True) == Prefix()
+        with pytest.raises(InputError, match="an encoder's special tokens stand around every window"):
+            prefix_of(tokenizer, "document", encoder=True)
+    assert prefix_of(of_words(True).tokenizer, "window", encoder=True) == Prefix(window=(1,), window_end=(2,))
+    with pytest.raises(InputError, match="bos 'window': this tokenizer puts nothing before a text"):
+        prefix_of(of_words(False).tokenizer, "window", encoder=True)
+    assert [Prefix().least_window, Prefix((1,)).least_window, Prefix((), (1,), (2, 2)).least_window] == [1, 2, 4]
+
+
 @pytest.mark.parametrize("bos", ["document", "window"])
 def test_bos_that_the_tokenizer_lacks_is_refused(without_bos: LoadedModel, bos: str) -> None:
     assert prefix_of(without_bos.tokenizer, "tokenizer") == Prefix()
