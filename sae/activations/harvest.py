@@ -38,7 +38,7 @@ from sae.core.splits import SPLITS, Split
 from sae.lm.corpus import Corpus, Text
 from sae.lm.documents import Document, Documents, Piece
 from sae.lm.load import LoadedModel
-from sae.lm.packing import Packed, Packing, Rows, batches, isolates
+from sae.lm.packing import Packed, Packing, Rows, batches, is_encoder, isolates
 from sae.lm.site import check_site
 from sae.lm.tokens import prefix_of, special_ids
 
@@ -70,7 +70,7 @@ class Harvest:
         by_token = ByToken(special, config.exclude.special, config.exclude.first)
         names = tuple(str(check_site(loaded.model, site)) for site in sites)
         self._passes = Passes(loaded, names, by_token)
-        self._prefix = prefix_of(loaded.tokenizer, config.bos)
+        self._prefix = prefix_of(loaded.tokenizer, config.bos, is_encoder(loaded))
         begin, end = self._prefix.window, self._prefix.window_end
         self.packing = Packing(window=config.window, rows=_rows(loaded, config), prefix=begin, suffix=end)
         self._check_window()

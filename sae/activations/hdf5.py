@@ -15,6 +15,18 @@ def create_file(path: Path) -> h5py.File:
     return h5py.File(path, "w", libver=("earliest", "v110"))
 
 
+def close(file: h5py.File) -> None:
+    """Writes what HDF5 still holds and closes the file.
+
+    Raises:
+        OSError: the disk is full, or cannot be written for another reason.
+    """
+    try:
+        file.close()
+    except RuntimeError as error:  # how h5py tells that closing could not write
+        raise OSError(str(error)) from None
+
+
 def growing(
     file: h5py.File,
     name: str,

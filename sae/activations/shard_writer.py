@@ -9,6 +9,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import torch
 from sae.activations.config import Compression, Encoding
 from sae.activations.contents import SiteContents
 from sae.activations.encoding import STORED, encode, rows_of, values, width
-from sae.activations.hdf5 import append_chunk, create_file, growing
+from sae.activations.hdf5 import append_chunk, close, create_file, growing
 from sae.activations.place import Place
 from sae.activations.rows import Rows
 from sae.activations.shard import CHUNK_ROWS, COLUMNS, dataset_of
@@ -134,7 +135,7 @@ class ShardWriter:
             self._flush()
         left_out = self._left_out + np.asarray(rest)
         self._file.attrs.update({"end": self._end, "left_out": left_out})
-        self._file.close()
+        close(self._file)
         sync(self._part)
         high, not_finite = left_out.tolist()
         digest = digest_of(self._part)
@@ -147,10 +148,9 @@ class ShardWriter:
 
     def abandon(self) -> None:
         """Closes the file and removes it."""
-        try:
-            self._file.close()
-        finally:
-            self._part.unlink(missing_ok=True)
+        with suppress(OSError):  # what it cannot write any more is not wanted
+            close(self._file)
+        self._part.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:

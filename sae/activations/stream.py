@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
-from sae.activations.hdf5 import append, create_file, dataset, growing, read
+from sae.activations.hdf5 import append, close, create_file, dataset, growing, read
 from sae.core.errors import WorldError
 from sae.core.splits import SPLITS, Split
 from sae.lm.documents import Document
@@ -53,7 +53,8 @@ class StreamWriter:
         self.n_documents += len(documents)
 
     def close(self) -> None:
-        self._file.close()
+        """Raises OSError where the disk is full."""
+        close(self._file)
 
 
 class TokenStream:

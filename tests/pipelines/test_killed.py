@@ -4,15 +4,12 @@ import json
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sae.activations.reader import Activations
-from sae.core.splits import SPLITS
 from tests.pipelines.conftest import SAE, SMALL, Sae
 
 RUN = ["--train.checkpoint_every_tokens", "20_000", "--train.tokens", "400_000", "--train.seed", "7"]
@@ -122,71 +119,3 @@ def test_a_harvest_that_is_killed_ends_with_the_same_bits(sae: Sae, tmp_path: Pa
 
 def manifest(path: Path) -> dict[str, Any]:
     return json.loads((path / "manifest.json").read_text())
-
-
-def test_a_flipped_bit_is_found_named_and_repaired(sae: Sae, tmp_path: Path) -> None:
-    small = ["harvest", "quickstart", "--text.max_tokens", "20_000", "--harvest.shard_rows", "4_000"]
-    path = Path(sae(*small, "--store", tmp_path)["path"])
-    shard = path / "train-00001.h5"
-    good = shard.read_bytes()
-    shard.write_bytes(good[: len(good) // 2] + bytes([good[len(good) // 2] ^ 4]) + good[len(good) // 2 + 1 :])
-    found = subprocess.run([*SAE, "verify", str(path)], capture_output=True, text=True, check=False)
-    assert found.returncode == 1
-    assert f"{shard} is damaged" in found.stderr
-    untouched = {file: file.stat().st_mtime_ns for file in path.glob("*-*.h5") if file != shard}
-    assert len(untouched) >= 5
-    mended = sae(*small, "--store", tmp_path, "--repair")
-    assert "train-00001.h5 is damaged and is made again" in mended["said"]
-    assert "other bytes" not in mended["said"]
-    assert shard.read_bytes() == good
-    assert {file: file.stat().st_mtime_ns for file in untouched} == untouched
-    assert "nothing to repair" in sae(*small, "--store", tmp_path, "--repair")["said"]
-    assert subprocess.run([*SAE, "verify", str(path)], check=False, capture_output=True).returncode == 0
-
-
-def test_parts_and_their_merge_and_the_ranks_of_torchrun(sae: Sae, tmp_path: Path) -> None:
-    """All give the rows of the whole; what is held by another process or not there yet is said."""
-    small = ["quickstart", "--text.max_tokens", "20_000", "--harvest.dtype", "float32"]
-    whole = rows(Path(sae("harvest", *small, "--store", tmp_path / "whole")["path"]))
-    parts = tmp_path / "parts"
-    sae("harvest", *small, "--part", "1/2", "--store", parts)
-    early = subprocess.run([*SAE, "merge", *small, "--store", str(parts)], capture_output=True, text=True, check=False)
-    assert early.returncode == 1
-    assert "of 2 parts 0 is not whole" in early.stderr
-    assert not sae("harvest", *small, "--part", "0/2", "--store", parts)["reused"]
-    assert sae("harvest", *small, "--part", "0/2", "--store", parts)["reused"]
-    joined = sae("merge", *small, "--store", parts)
-    assert joined["stage"] == "merge"
-    assert rows(Path(joined["path"])) == whole
-    assert not list((parts / ".building").glob("*.parts"))
-    assert sae("harvest", *small, "--store", parts)["reused"]
-    ranks = tmp_path / "ranks"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pipelines", "harvest"]
-    done = subprocess.run(
-        [*command, *small, "--store", str(ranks)], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert rows(Path(done.stdout.splitlines()[-1])) == whole
-
-
-def rows(path: Path) -> list[tuple[str, int, int]]:
-    """Split, document and position of every row."""
-    activations = Activations(path)
-    found = []
-    for split in SPLITS:
-        places = zip(activations.documents(split).tolist(), activations.positions(split).tolist(), strict=True)
-        found += [(split, *place) for place in places]
-    return sorted(found)
-
-
-def test_the_second_process_says_who_holds_it(tmp_path: Path) -> None:
-    command = [*SAE, *HARVEST, "--store", str(tmp_path)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as first:
-        while first.poll() is None and n_shards(tmp_path) < 1:
-            time.sleep(0.02)
-        second = subprocess.run(command, capture_output=True, text=True, check=False)
-        part = subprocess.run([*command, "--part", "0/2"], capture_output=True, text=True, check=False)
-        first.kill()
-    for refused in (second, part):
-        assert refused.returncode == 1
-        assert f"is being built by process {first.pid}" in refused.stderr
