@@ -215,7 +215,7 @@ class Run:
             max_tokens=experiment.text.max_tokens,
             device=self._resources.device,
             parents=parents,
-            members=tuple(self.artifacts(i) for i in range(len(self.members))),
+            members=lambda: tuple(self.artifacts(i) for i in range(len(self.members))),
             settings=experiment.model_dump(mode="json", by_alias=True, exclude_none=True),
             model=self._resources.model,
             model_fingerprint=lambda: self._resources.model_fingerprint,

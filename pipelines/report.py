@@ -24,7 +24,7 @@ def run(config: ReportConfig, inputs: Inputs, folder: Path, progress: Progress) 
     """Writes report.html and says how many cards and bytes it has."""
     from sae.dashboard.page import report
 
-    made = report(config.title, config.n_cards, inputs.members, inputs.settings)
+    made = report(config.title, config.n_cards, inputs.members(), inputs.settings)
     (folder / "report.html").write_text(made.html, encoding="utf-8")
     progress.update(1, 1, "page")
     return {"n_cards": made.n_cards, "bytes": len(made.html.encode())}

@@ -44,7 +44,7 @@ class Inputs:
     """Where to compute; never changes what comes out beyond rounding."""
     parents: Mapping[str, Artifact]
     """Artifacts by the name of the stage that made them."""
-    members: tuple[Mapping[str, Artifact], ...]
+    members: Callable[[], tuple[Mapping[str, Artifact], ...]]
     """For the report: the artifacts of every member of a sweep, by stage; one member where nothing is swept."""
     settings: Mapping[str, object]
     """The resolved experiment as plain values, for showing."""

@@ -65,7 +65,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
         max_tokens=10_000,
         device="cpu",
         parents={"harvest": Artifact(harvest, {}), "train": Artifact(train, {})},
-        members=(),
+        members=lambda: (),
         settings={},
         model_fingerprint=lambda: "0" * 64,
         model=lambda: model,
