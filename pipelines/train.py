@@ -14,8 +14,9 @@ from typing import Any
 
 from pipelines.interrupts import held_back
 from pipelines.stage import Inputs, Progress
+from sae.activations.quality import shuffle_quality
 from sae.activations.reader import Activations
-from sae.activations.shuffle import ShuffledBatches, shuffle_quality
+from sae.activations.shuffle import ShuffledBatches
 from sae.core.metrics import JsonLines
 from sae.training import TrainConfig, checkpoint, cut_back, initial, loop, result
 from sae.training.state import State
