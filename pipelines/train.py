@@ -5,7 +5,7 @@ checkpoint first. The untrained dictionary that the run started from is kept bes
 control for everything that training is said to add.
 
 Batches are made between steps, not ahead of them (`sae.activations.prefetch`): on the processor that does the training
-a batch costs far less than its step, and the memory of a second buffer would buy nothing.
+a batch costs 2 to 4 % of its step (measured on one core at d 64 and 288), which is all that a second buffer could save.
 """
 
 import json
