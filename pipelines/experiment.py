@@ -113,6 +113,10 @@ class Run:
         found = {name: self.find(self.plan(member, stage)) for name, stage in STAGES.items() if self._has(name)}
         return {name: artifact for name, artifact in found.items() if artifact is not None}
 
+    def found(self, member: int, name: str) -> Artifact | None:
+        """What the store has of one stage of a member."""
+        return self._find(self._plan(member, STAGES[name]))
+
     def _has(self, name: str) -> bool:
         return name != "report" and (name in ("harvest", "train") or self.members[0].section(name) is not None)
 

@@ -81,7 +81,7 @@ class Planner:
             WorldError: another plan is being made in this store.
         """
         with self._temporary() as temporary:
-            there = self._run.artifacts(0).get("harvest")
+            there = self._run.found(0, "harvest")
             harvest, artifact = (None, there) if there else self._harvest(temporary)
             train = self._train(harvest, artifact, temporary.root) if self._experiment.train else ()
         self._check_disk(harvest, train)
@@ -117,7 +117,7 @@ class Planner:
         share = (self._experiment.harvest or HarvestConfig()).fractions.train
         n_rows = activations.n_rows("train") if harvest is None else round(harvest.n_rows * share)
         plans: dict[str, TrainPlan] = {}
-        missing = [i for i in range(len(self._run.members)) if "train" not in self._run.artifacts(i)]
+        missing = [i for i in range(len(self._run.members)) if self._run.found(i, "train") is None]
         found = []
         for member in missing:
             config = self._run.members[member].train

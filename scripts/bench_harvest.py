@@ -49,6 +49,7 @@ from torch import Tensor, nn
 
 from sae.activations.config import Encoding, HarvestConfig
 from sae.activations.harvest import Harvest
+from sae.core.errors import WorldError
 from sae.lm.families import family_of
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -286,7 +287,11 @@ def main() -> None:
         folder = Path(name)
         save_model(shape, folder / "model")
         for part in parts:
-            found = part_rows(part, shape, folder / "model", folder, options.quick)
+            try:
+                found = part_rows(part, shape, folder / "model", folder, options.quick)
+            except WorldError as error:  # a peer that cannot be had leaves the other rows as they are
+                sys.stderr.write(f"{part} is left out: {error}\n")
+                continue
             show(found)
             rows += found
     if options.json is not None:

@@ -5,8 +5,8 @@
 
 Every command is a process of its own. An error is |predicted / real − 1|, its median over rounds; real seconds are
 those of the stage's manifest, from its beginning until it is published. A harvest's time must be within 25 %, its disk
-within 5 %; training's are shown without a target. Rows of the file: {name, value, unit, against, target, holds}; exit status 0
-whether or not targets hold.
+within 5 %; training's are shown without a target. Rows of the file: {name, value, unit, against, target, holds}; exit
+status 0 whether or not targets hold.
 """
 
 import argparse

@@ -9,6 +9,7 @@ Slices much shorter than a document spread each document over many buffers, whic
 mixed as uniform sampling although a buffer holds only a part of the rows.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -26,6 +27,15 @@ class Place(NamedTuple):
     buffer: int
     offset: int
     """Rows of the buffer that come before."""
+
+
+class Part(NamedTuple):
+    """Consecutive positions in one buffer."""
+
+    epoch: int
+    buffer: int
+    start: int
+    stop: int
 
 
 class Epoch(NamedTuple):
@@ -84,6 +94,19 @@ class RowOrder:
         first_row = self._epoch(epoch).first_row
         buffer = int(np.searchsorted(first_row, row, "right")) - 1
         return Place(epoch, buffer, row - int(first_row[buffer]))
+
+    def parts(self, position: int, end: int) -> Iterator[Part]:
+        """The positions [position, end) of the endless sequence, buffer by buffer."""
+        while position < end:
+            epoch, buffer, offset = self.place(position)
+            stop = min(self.n_in(epoch, buffer), offset + end - position)
+            yield Part(epoch, buffer, offset, stop)
+            position += stop - offset
+
+    def rows(self, position: int, end: int) -> Int[np.ndarray, "row"]:
+        """The row numbers at positions [position, end), at least one."""
+        parts = self.parts(position, end)
+        return np.concatenate([self.buffer(p.epoch, p.buffer).rows[p.start : p.stop] for p in parts])
 
     def n_in(self, epoch: int, buffer: int) -> int:
         """Rows of a buffer."""

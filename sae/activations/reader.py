@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int, Int32, Shaped
 from torch import Tensor
 
@@ -81,6 +82,20 @@ class Activations:
         start, stop, _ = slice(start, stop).indices(self.n_rows(split))
         return values(self.stored_rows(split, site, np.array([[start, max(start, stop)]])), self.dtype)
 
+    def take(self, split: Split, site: str, numbers: Int[np.ndarray, "row"]) -> Float32[Tensor, "row d"]:
+        """Rows by number, in any order and as often as they are named; each is read once, in the order of the disk.
+
+        Raises:
+            InputError: the split has no row of such a number.
+        """
+        total = self.n_rows(split)
+        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < total:
+            wrong = numbers[(numbers < 0) | (numbers >= total)][0]
+            raise InputError(f"{self.folder} has no row {wrong} in its {split} split, which has {total} rows, from 0")
+        unique, place = np.unique(numbers, return_inverse=True)
+        read = self.stored_rows(split, site, runs_of(unique))
+        return values(read.index_select(0, torch.from_numpy(place)), self.dtype)
+
     def stored_rows(self, split: Split, site: str, runs: Int[np.ndarray, "run 2"]) -> Shaped[Tensor, "row width"]:
         """Rows of several runs [start, stop), ascending, one after the other, as they are stored (see `values`)."""
         self._check(site)
@@ -139,5 +154,11 @@ class Activations:
     def sample(self, split: Split, site: str, n: int) -> Float32[Tensor, "row d"]:
         """At most `n` rows, evenly spread over the split; the same ones every time."""
         total = self.n_rows(split)
-        starts = np.unique(np.arange(min(n, total)) * total // max(1, min(n, total)))
-        return values(self.stored_rows(split, site, np.stack([starts, starts + 1], axis=1)), self.dtype)
+        return self.take(split, site, np.unique(np.arange(min(n, total)) * total // max(1, min(n, total))))
+
+
+def runs_of(numbers: Int[np.ndarray, "row"]) -> Int[np.ndarray, "run 2"]:
+    """Ascending, distinct numbers as runs [start, stop)."""
+    firsts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)
+    lasts = np.flatnonzero(np.diff(numbers, append=-2) != 1)
+    return np.stack([numbers[firsts], numbers[lasts] + 1], axis=1)

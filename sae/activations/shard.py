@@ -1,10 +1,8 @@
 """One HDF5 shard for reading: rows of one split, for every site, with the document and position each row comes from.
 
-Chunks are stored as they are (no filter), so a reader asks HDF5 once where they lie and then reads bytes with `pread`:
-no library lock is held, nothing is copied twice, and any run of rows costs one system call per chunk.
+Where chunks are stored as they are, HDF5 is asked once where they lie; how they are read is `sae.activations.chunks`.
 """
 
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,13 @@ import h5py
 import numpy as np
 from jaxtyping import Int, Int32
 
+from sae.activations.chunks import CHUNK_ROWS, load_filters, read_compressed, read_plain
 from sae.activations.config import Encoding
 from sae.activations.contents import SiteContents
 from sae.activations.encoding import STORED, width
 from sae.activations.hdf5 import dataset, read
 from sae.core.errors import WorldError
 
-CHUNK_ROWS = 1024
 COLUMNS = ("document", "position")
 
 
@@ -37,6 +35,7 @@ class Shard:
         self.n_rows = n_rows
         self._sites = {site.name: site for site in sites}
         self._encoding: Encoding = encoding
+        self._compressed: set[str] = set()
         self._offsets: dict[str, Int[np.ndarray, "chunk"]] = {}
         try:
             with h5py.File(path, "r") as file:
@@ -58,6 +57,16 @@ class Shard:
                     f"shard {self.path} has {name} of shape {found[0]} and dtype {found[1]} ({found[2]}), "
                     f"expected {shape} and {dtype} ({self._encoding})"
                 )
+        for site in self._sites:
+            self._check_chunks(dataset(file, dataset_of(site)), site)
+
+    def _check_chunks(self, rows: h5py.Dataset, site: str) -> None:
+        if rows.chunks is None or rows.chunks[0] != CHUNK_ROWS or rows.chunks[1] != rows.shape[1]:
+            raise WorldError(
+                f"shard {self.path} has {rows.name} in chunks of {rows.chunks}, expected {CHUNK_ROWS} whole rows"
+            )
+        if load_filters(rows, self.path):
+            self._compressed.add(site)
 
     @cached_property
     def documents(self) -> Int32[np.ndarray, "row"]:
@@ -74,25 +83,19 @@ class Shard:
             return read(file, name)
 
     def read(self, site: str, runs: Int[np.ndarray, "run 2"], out: np.ndarray) -> None:
-        """Reads runs of rows [start, stop) one after the other into `out` [row, d], of the stored dtype.
+        """Reads runs of rows [start, stop), one after the other, into `out` [row, width] of the stored type.
 
         Raises:
-            WorldError: the file ends before its rows do.
+            WorldError: the file ends before its rows do, or a compressed chunk is damaged.
         """
-        offsets = self._chunk_offsets(site)
-        row_bytes = out.itemsize * out.shape[1]
-        target = out.reshape(-1).view(np.uint8).data
-        at = 0
-        descriptor = os.open(self.path, os.O_RDONLY)
+        if site not in self._compressed:
+            read_plain(self.path, self._chunk_offsets(site), runs, out)
+            return
         try:
-            for start, stop in _within_chunks(runs):
-                n_bytes = (stop - start) * row_bytes
-                place = int(offsets[start // CHUNK_ROWS]) + (start % CHUNK_ROWS) * row_bytes
-                if os.preadv(descriptor, [target[at : at + n_bytes]], place) != n_bytes:
-                    raise WorldError(f"shard {self.path} ends before row {stop} of {site}")
-                at += n_bytes
-        finally:
-            os.close(descriptor)
+            with h5py.File(self.path, "r") as file:
+                read_compressed(dataset(file, dataset_of(site)), runs, out)
+        except OSError as error:
+            raise WorldError(f"shard {self.path} has a damaged chunk ({error}); sae verify names what is") from None
 
     def _chunk_offsets(self, site: str) -> Int[np.ndarray, "chunk"]:
         """Where in the file each chunk of a site lies."""
@@ -106,14 +109,3 @@ class Shard:
                 dataset(file, dataset_of(site)).id.chunk_iter(note)
             self._offsets[site] = offsets
         return self._offsets[site]
-
-
-def _within_chunks(runs: Int[np.ndarray, "run 2"]) -> list[tuple[int, int]]:
-    """The runs, cut at chunk boundaries."""
-    pieces = []
-    for start, stop in runs.tolist():
-        while start < stop:
-            end = min(stop, start - start % CHUNK_ROWS + CHUNK_ROWS)
-            pieces.append((start, end))
-            start = end
-    return pieces

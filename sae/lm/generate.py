@@ -16,6 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, assert_never, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -62,7 +63,7 @@ class Generated(NamedTuple):
 
 def generate(
     model: Model,
-    prompts: Sequence[Sequence[int] | Int[Tensor, "_"]],
+    prompts: Sequence[Sequence[int] | Int[Tensor, "_"] | Int[np.ndarray, "_"]],
     n_tokens: int,
     choice: Choice = Greedy(),
     padding: Padding = "left",
@@ -73,7 +74,7 @@ def generate(
 
     Args:
         model: a causal language model.
-        prompts: token ids, of any length from 1.
+        prompts: token ids, of any length from 1; those of `encode`, say.
         n_tokens: how many tokens to add at most.
         choice: greedy or sampled.
         padding: the side on which shorter prompts are filled up; edits see tensors laid out so.

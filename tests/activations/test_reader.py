@@ -14,6 +14,7 @@ from sae.activations.contents import FILE
 from sae.activations.encoding import encode, rows_of
 from sae.activations.hdf5 import dataset
 from sae.activations.reader import Activations
+from sae.activations.shuffle import ShuffledBatches
 from sae.core.errors import InputError, WorldError
 from sae.lm.packing import Packing
 
@@ -44,6 +45,21 @@ def test_any_range_equals_the_slice_of_the_whole(activations: Activations, start
     assert torch.equal(activations.rows("train", site, start, stop), activations.rows("train", site)[start:stop])
 
 
+@pytest.mark.parametrize("site", SITES)
+def test_rows_by_number_are_those_rows_in_that_order(activations: Activations, site: str) -> None:
+    whole = activations.rows("train", site)
+    random = np.random.default_rng(0)
+    for numbers in (random.permutation(3600), random.integers(0, 3600, 500), [3599, 0, 1500, 1499, 0], []):
+        numbers = np.asarray(numbers, np.int64)
+        assert torch.equal(activations.take("train", site, numbers), whole[torch.from_numpy(numbers)])
+
+
+@pytest.mark.parametrize("number", [-1, 3600])
+def test_a_row_that_is_not_there_is_refused(activations: Activations, number: int) -> None:
+    with pytest.raises(InputError, match=f"no row {number} in its train split, which has 3600"):
+        activations.take("train", "blocks.0.resid_post", np.array([0, number, 5]))
+
+
 def test_blocks_are_the_split(activations: Activations) -> None:
     blocks = list(activations.blocks("train", "blocks.0.resid_post", 777))
     assert torch.equal(torch.cat([b.x for b in blocks]), activations.rows("train", "blocks.0.resid_post"))
@@ -67,6 +83,23 @@ def test_the_moments_are_those_of_the_train_rows(activations: Activations) -> No
     torch.testing.assert_close(moments.variance, x.var(0, correction=0))
     scaled = x * moments.scale
     assert float(scaled.square().sum(1).mean()) == pytest.approx(4)
+
+
+def test_int8_is_read_back_to_half_a_step_of_its_scale(tmp_path: Path, write_rows: Callable[..., None]) -> None:
+    write_rows(tmp_path, n_documents=40, length=50, sites={"embed": 3}, encoding="int8", shard_rows=1000)
+    activations = Activations(tmp_path)
+    assert activations.n_rows("train") == 1800
+    truth = torch.from_numpy(np.stack([activations.documents("train"), activations.positions("train")], 1)).float()
+    numbers = np.random.default_rng(0).permutation(1800)
+    for x, known in (
+        (activations.rows("train", "embed"), truth),
+        (activations.take("train", "embed", numbers), truth[torch.from_numpy(numbers)]),
+        (next(activations.blocks("train", "embed", 1800)).x, truth),
+    ):
+        assert ((x[:, :2] - known).abs() <= known.amax(1, keepdim=True) / 254 + 1e-5).all()
+    batches = ShuffledBatches(activations, "embed", "train", 100)
+    assert torch.equal(batches.batch(3), activations.rows("train", "embed")[batches.row_numbers(3)])
+    batches.close()
 
 
 @pytest.mark.parametrize("encoding", ["float32", "float16", "bfloat16"])
@@ -115,6 +148,13 @@ def _other_dtype(folder: Path) -> None:
         file["activations/embed"] = np.zeros((288, 3), "<f8")
 
 
+def _other_chunks(folder: Path) -> None:
+    with h5py.File(folder / "train-00000.h5", "r+") as file:
+        attributes = dict(file["activations/embed"].attrs)
+        del file["activations/embed"]
+        file.create_dataset("activations/embed", (288, 3), "<f4", chunks=(100, 3)).attrs.update(attributes)
+
+
 def _fewer_rows(folder: Path) -> None:
     with h5py.File(folder / "train-00000.h5", "r+") as file:
         dataset(file, "document").resize(100, axis=0)
@@ -137,6 +177,7 @@ def _cut_tokens(folder: Path) -> None:
         (_remove, "train-00000.h5"),
         (_other_width, "train-00000.h5"),
         (_other_dtype, "train-00000.h5"),
+        (_other_chunks, "chunks of .100, 3., expected 1024 whole rows"),
         (_fewer_rows, "train-00000.h5"),
         (_newer, "format 4"),
         (_cut_tokens, "tokens.h5"),

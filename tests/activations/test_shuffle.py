@@ -1,6 +1,6 @@
 """Every epoch visits each row once, any step is the same whatever was asked before, and batches are well mixed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sae.activations.order import RowOrder
 from sae.activations.reader import Activations
-from sae.activations.shuffle import ShuffledBatches, expected_distinct, shuffle_quality
+from sae.activations.shuffle import Mixing, Reader, ShuffledBatches
 from sae.core.errors import InputError
 
 SITE = "blocks.0.resid_post"
@@ -25,7 +25,7 @@ def activations(tmp_path_factory: pytest.TempPathFactory, write_rows: Callable[.
 
 
 def shuffled(activations: Activations, batch: int = 64, seed: int = 0, buffer_rows: int = 1000) -> ShuffledBatches:
-    return ShuffledBatches(activations, SITE, "train", batch, seed, buffer_rows, slice_rows=8)
+    return ShuffledBatches(activations, SITE, "train", batch, seed, Mixing(buffer_rows, 8))
 
 
 @settings(deadline=None)
@@ -99,26 +99,49 @@ def test_a_batch_keeps_its_numbers_when_the_memory_is_used_again(activations: Ac
     batches.close()
 
 
-def test_expected_distinct_is_what_drawing_gives() -> None:
-    random = np.random.default_rng(0)
-    documents = np.repeat(np.arange(50), random.integers(1, 30, 50))
-    drawn = [len(np.unique(random.choice(documents, 40, replace=False))) for _ in range(2000)]
-    assert expected_distinct(documents, 40) == pytest.approx(np.mean(drawn), abs=0.1)
-    assert expected_distinct(documents, len(documents)) == pytest.approx(50)
+@pytest.mark.parametrize(("batch", "n_readers"), [(64, 1), (64, 4), (50, 3), (700, 8)])
+def test_the_readers_of_a_step_give_the_single_readers_batch(
+    activations: Activations, batch: int, n_readers: int
+) -> None:
+    single = shuffled(activations, batch)
+    readers = [
+        ShuffledBatches(activations, SITE, "train", batch, 0, Mixing(1000, 8), Reader(r, n_readers))
+        for r in range(n_readers)
+    ]
+    for step in (0, 3, 84, 107):
+        assert torch.equal(torch.cat([reader.batch(step) for reader in readers]), single.batch(step))
+        numbers = np.concatenate([reader.row_numbers(step) for reader in readers])
+        assert np.array_equal(numbers, single.row_numbers(step))
+    for one in (single, *readers):
+        one.close()
 
 
-def test_quality_tells_mixed_from_unmixed(activations: Activations) -> None:
-    whole = ShuffledBatches(activations, SITE, "train", 64, 0, buffer_rows=10_000, slice_rows=4)
-    poor = ShuffledBatches(activations, SITE, "train", 64, 0, buffer_rows=128, slice_rows=64)
-    assert shuffle_quality(whole, 64) == pytest.approx(1, abs=0.03)
-    assert shuffle_quality(poor, 64) < 0.5
-    whole.close()
-    poor.close()
+def test_readers_divide_an_epoch_exactly(activations: Activations) -> None:
+    readers = [ShuffledBatches(activations, SITE, batch=54, reader=Reader(r, 4)) for r in range(4)]
+    assert activations.n_rows("train") % 54 == 0
+    numbers = [reader.row_numbers(step) for reader in readers for step in range(activations.n_rows("train") // 54)]
+    assert np.array_equal(np.sort(np.concatenate(numbers)), np.arange(activations.n_rows("train")))
+    for reader in readers:
+        reader.close()
+
+
+@pytest.mark.parametrize("steps", [range(170), (0, 20, 40, 3, 84, 85, 86, 0)])
+def test_reading_ahead_changes_no_batch(activations: Activations, steps: Sequence[int]) -> None:
+    plain = shuffled(activations)
+    ahead = ShuffledBatches(activations, SITE, "train", 64, 0, Mixing(1000, 8), Reader(read_ahead=True))
+    for step in steps:
+        assert torch.equal(ahead.batch(step), plain.batch(step))
+    assert ahead.n_bytes == 2 * plain.n_bytes
+    ahead.close()
+    plain.close()
 
 
 def test_wrong_input_is_refused(activations: Activations, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="batch of 0"):
         shuffled(activations, batch=0)
+    for reader in (Reader(2, 2), Reader(-1, 2), Reader(0, 0), Reader(0, 65)):
+        with pytest.raises(InputError, match="it takes 0"):
+            ShuffledBatches(activations, SITE, batch=64, reader=reader)
     with pytest.raises(InputError, match="no site 'nowhere'"):
         ShuffledBatches(activations, "nowhere")
     with pytest.raises(InputError, match="cannot shuffle"):

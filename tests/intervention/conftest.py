@@ -34,6 +34,7 @@ from sae.intervention import (
     spans,
     splice,
 )
+from sae.lm import Context
 
 D, SITE, SOURCE = 16, "blocks.1.resid_post", "blocks.1.mlp_in"
 LENGTHS = (7, 4, 6)
@@ -119,7 +120,34 @@ class Case(NamedTuple):
         return OPERATIONS[self.operation](texts, RULES[self.rule](texts))
 
 
-@pytest.fixture(params=[Case(operation, rule) for operation in OPERATIONS for rule in RULES], ids=" / ".join)
+CASES = [Case(operation, rule) for operation in OPERATIONS for rule in RULES]
+
+
+class SideBySide:
+    """Several cases in one pass: the first texts of the batch are edited by the first case, the next by the second.
+
+    Each operation is called with its own texts and their part of the context, as if they were the batch.
+    """
+
+    def __init__(self, cases: Sequence[Case], texts: Texts) -> None:
+        self.cases, self.texts = cases, texts
+        self._operations = [case.made(texts) for case in cases]
+
+    def __call__(self, x: Tensor, context: Context) -> Tensor:
+        n = len(self.texts)
+        parts = [slice(start, start + n) for start in range(0, len(x), n)]
+        edited = zip(self._operations, parts, strict=True)
+        return torch.cat([operation(x[part], _part(context, part)) for operation, part in edited])
+
+
+def _part(context: Context, rows: slice) -> Context:
+    tokens = None if context.tokens is None else context.tokens[rows]
+    captured = {site: x[rows] for site, x in context.captured.items()}
+    masks = (context.positions[rows], context.mask[rows], context.generated[rows])
+    return Context(tokens, *masks, captured, context.site)
+
+
+@pytest.fixture(params=CASES, ids=" / ".join)
 def case(request: pytest.FixtureRequest) -> Case:
     return request.param
 

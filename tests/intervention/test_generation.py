@@ -10,12 +10,16 @@ from torch import Tensor, nn
 
 from sae.intervention import Intervention, Operation, ablate, add, applying, at, indices, on_generated
 from sae.lm import editing, generate, reading
-from sae.lm.tiny import tiny
+from sae.lm.families import FAMILIES
+from sae.lm.tiny import TINY, tiny
 
-from .conftest import DIRECTION, LONGEST, MASK, PROMPTS, SITE, Case, normal
+from .conftest import CASES, DIRECTION, LONGEST, MASK, OPERATIONS, PROMPTS, SITE, SOURCE, Case, SideBySide, normal
 
 N_NEW = 3
 ALL = (0, 1, 2)
+WAYS = [("left", False), ("right", True), ("right", False)]
+"""Of padding and caching, beside left and cached."""
+DECODERS = [name for name, (model_type, _) in TINY.items() if FAMILIES[model_type].causal]
 
 
 @functools.cache
@@ -29,21 +33,46 @@ def continued(name: str, operation: Operation, texts: Sequence[int] = ALL, **how
     return [tokens.tolist() for tokens in found.tokens]
 
 
-def test_generation_is_the_same_with_a_cache_under_either_padding_and_alone(case: Case) -> None:
-    together = continued("llama", case.made())
-    assert continued("llama", case.made(), padding="right", cache=False) == together
-    assert continued("llama", case.made([1]), [1]) == together[1:2]  # of a length that the batch pads
+Found = dict[str, list[list[int]]]
+"""What followed each text, by case."""
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "gemma2", "bloom", "opt"])
-@pytest.mark.parametrize("operation", ["add by position", "set latents", "splice transcoder"])
-def test_every_way_of_generating_agrees_in_other_families(name: str, operation: str) -> None:
-    for rule in ("indices", "generated", "mask"):
-        case = Case(operation, rule)
-        together = continued(name, case.made())
-        for padding, cache in (("left", False), ("right", True), ("right", False)):
-            assert continued(name, case.made(), padding=padding, cache=cache) == together
-        assert [continued(name, case.made([text]), [text])[0] for text in ALL] == together
+def all_continued(name: str, cases: Sequence[Case], texts: Sequence[int] = ALL, **how: Any) -> Found:
+    """As `continued`, each case by itself, in one go."""
+    with editing(model_of(name), {SITE: SideBySide(cases, texts)}, capture=[SOURCE]):
+        found = generate(model_of(name), [PROMPTS[text] for _ in cases for text in texts], N_NEW, **how).tokens
+    rows = iter(tokens.tolist() for tokens in found)
+    return {" / ".join(case): [next(rows) for _ in texts] for case in cases}
+
+
+def of(text: int, found: Found) -> Found:
+    return {case: [rows[text]] for case, rows in found.items()}
+
+
+def test_cases_side_by_side_are_what_each_is_by_itself() -> None:
+    cases = CASES[::23]
+    found = all_continued("llama", cases)
+    assert found == {" / ".join(case): continued("llama", case.made()) for case in cases}
+    assert len({str(rows) for rows in found.values()}) > len(cases) / 2  # the operations make a difference
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_generation_is_the_same_with_a_cache_under_either_padding_and_alone(operation: str) -> None:
+    cases = [case for case in CASES if case.operation == operation]
+    together = all_continued("llama", cases)
+    assert all_continued("llama", cases, padding="right", cache=False) == together
+    assert all_continued("llama", cases, [1]) == of(1, together)  # of a length that the batch pads
+
+
+@pytest.mark.parametrize("number", range(len(DECODERS)), ids=DECODERS)
+def test_every_way_of_generating_agrees_in_every_family(number: int) -> None:
+    """Each family has its share of operations and rules, so that all of them are had by some."""
+    name, cases = DECODERS[number], CASES[number :: len(DECODERS)]
+    together = all_continued(name, cases)
+    for padding, cache in (WAYS[number % 2], WAYS[2]):
+        assert all_continued(name, cases, padding=padding, cache=cache) == together
+    text = number % len(ALL)
+    assert all_continued(name, cases, [text]) == of(text, together)
 
 
 def laid_out(padding: str) -> tuple[Tensor, Tensor]:
@@ -54,19 +83,22 @@ def laid_out(padding: str) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-def test_batched_activations_are_those_of_each_text_alone(case: Case) -> None:
-    model, alone = model_of("llama"), []
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_batched_activations_are_those_of_each_text_alone(operation: str) -> None:
+    model, cases = model_of("llama"), [case for case in CASES if case.operation == operation]
+    alone = []
     for text, prompt in enumerate(PROMPTS):
-        edits = Intervention({SITE: [case.made([text])]})
-        with reading(model, ["final"]) as captured, applying(model, edits):
-            model(input_ids=prompt[None])
-        alone.append(captured["final"][0])
+        edits = {SITE: SideBySide(cases, [text])}
+        with reading(model, ["final"]) as captured, editing(model, edits, capture=[SOURCE]):
+            model(input_ids=prompt.expand(len(cases), -1))
+        alone.append(captured["final"])
     for padding in ("left", "right"):
-        ids, mask = laid_out(padding)
-        with reading(model, ["final"]) as captured, applying(model, Intervention({SITE: [case.made()]})):
+        ids, mask = (x.repeat(len(cases), 1) for x in laid_out(padding))
+        edits = {SITE: SideBySide(cases, ALL)}
+        with reading(model, ["final"]) as captured, editing(model, edits, capture=[SOURCE]):
             model(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0))
-        for row, one in enumerate(alone):
-            torch.testing.assert_close(captured["final"][row][mask[row].bool()], one, atol=2e-4, rtol=1e-4)
+        texts = torch.cat([alone[text][case] for case in range(len(cases)) for text in ALL])
+        torch.testing.assert_close(captured["final"][mask.bool()], texts, atol=2e-4, rtol=1e-4)
 
 
 def test_the_phase_decides_what_changes() -> None:

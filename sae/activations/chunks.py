@@ -1,0 +1,112 @@
+"""Reading runs of rows out of the chunks of a shard.
+
+Plain chunks lie in the file as they are, so a run is read with one `preadv` per chunk that it touches: no library lock
+is held and nothing is copied twice. Short runs far apart would leave a cold disk idle between two requests, so
+the next `AHEAD_BYTES` are announced to the system, which fetches them meanwhile (`posix_fadvise`). Compressed chunks
+are read whole through HDF5, each decompressed once however many runs lie in it.
+"""
+
+import importlib
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Int
+
+from sae.core.errors import WorldError
+
+CHUNK_ROWS = 1024
+AHEAD_BYTES = 4 << 20
+"""Bytes announced before they are read: requests for a disk to work on, few enough to stay in the page cache."""
+_OTHERS = 256
+"""Filters with this number or a higher one are not part of HDF5."""
+
+
+def within_chunks(runs: Int[np.ndarray, "run 2"]) -> Int[np.ndarray, "piece 2"]:
+    """Runs [start, stop) of at least one row, cut at the borders of chunks."""
+    first, last = runs[:, 0] // CHUNK_ROWS, (runs[:, 1] - 1) // CHUNK_ROWS
+    n_pieces = last - first + 1
+    run = np.repeat(np.arange(len(runs)), n_pieces)
+    within = np.arange(len(run)) - np.repeat(np.cumsum(n_pieces) - n_pieces, n_pieces)
+    chunk = (first[run] + within) * CHUNK_ROWS
+    return np.stack([np.maximum(runs[run, 0], chunk), np.minimum(runs[run, 1], chunk + CHUNK_ROWS)], axis=1)
+
+
+def read_plain(path: Path, offsets: Int[np.ndarray, "chunk"], runs: Int[np.ndarray, "run 2"], out: np.ndarray) -> None:
+    """Reads runs of rows one after the other into `out` [row, width].
+
+    Args:
+        path: the shard.
+        offsets: where in the file each chunk of 1,024 rows lies.
+        runs: rows [start, stop), at least one each.
+        out: memory of the stored type, C-contiguous.
+
+    Raises:
+        WorldError: the file ends before its rows do.
+    """
+    row_bytes = out.itemsize * out.shape[1]
+    pieces = within_chunks(runs)
+    starts = pieces[:, 0]
+    places = (offsets[starts // CHUNK_ROWS] + starts % CHUNK_ROWS * row_bytes).tolist()
+    ends = (np.cumsum(pieces[:, 1] - starts) * row_bytes).tolist()
+    target = out.reshape(-1).view(np.uint8).data
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        at = announced = 0
+        for number, (place, end) in enumerate(zip(places, ends, strict=True)):
+            while announced < len(ends) and ends[announced] - at < AHEAD_BYTES:
+                _announce(descriptor, places[announced], ends[announced] - (ends[announced - 1] if announced else 0))
+                announced += 1
+            while at < end:
+                n_bytes = os.preadv(descriptor, [target[at:end]], place)
+                if n_bytes == 0:
+                    raise WorldError(
+                        f"shard {path} ends before row {pieces[number, 1]}; sae verify names what is damaged"
+                    )
+                at, place = at + n_bytes, place + n_bytes
+    finally:
+        os.close(descriptor)
+
+
+def _announce(descriptor: int, place: int, n_bytes: int) -> None:
+    if hasattr(os, "posix_fadvise"):  # macOS has none
+        os.posix_fadvise(descriptor, place, n_bytes, os.POSIX_FADV_WILLNEED)
+
+
+def read_compressed(rows: h5py.Dataset, runs: Int[np.ndarray, "run 2"], out: np.ndarray) -> None:
+    """As `read_plain`, from a dataset with filters; what two runs share is decompressed once if they ascend.
+
+    Raises:
+        OSError: a chunk is damaged.
+    """
+    held, chunk, at = -1, np.empty((CHUNK_ROWS, out.shape[1]), out.dtype), 0
+    for start, stop in within_chunks(runs).tolist():
+        first = start - start % CHUNK_ROWS
+        if first != held:
+            last = min(first + CHUNK_ROWS, rows.shape[0])
+            rows.read_direct(chunk, np.s_[first:last], np.s_[: last - first])
+            held = first
+        out[at : at + stop - start] = chunk[start - first : stop - first]
+        at += stop - start
+
+
+def load_filters(rows: h5py.Dataset, path: Path) -> bool:
+    """Whether a dataset is compressed; makes its filters known to HDF5.
+
+    Raises:
+        WorldError: it is compressed in a way that takes hdf5plugin, which is not installed.
+    """
+    properties = rows.id.get_create_plist()
+    numbers = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    if any(number >= _OTHERS for number in numbers) and not _plugin():
+        raise WorldError(f"shard {path} is compressed; reading it takes hdf5plugin: pip install 'sae[compress]'")
+    return bool(numbers)
+
+
+def _plugin() -> bool:
+    try:
+        importlib.import_module("hdf5plugin")
+    except ImportError:
+        return False
+    return True

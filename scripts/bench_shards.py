@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+"""How fast shards are read back and written, beside what memory and the disk give for the same bytes.
+
+    python scripts/bench_shards.py [--quick] [--json FILE] [--folder FOLDER]
+
+A folder of float16 rows is written as a harvest writes it. Contenders run once a round, the order rotating, and a
+ratio is the median over rounds. Warm: filling the mixing buffer, and giving out whole batches (as float32), beside
+`numpy.copyto` of as many stored bytes; row-random indexing (h5py) for comparison. Cold: what is cached is dropped
+before each turn (`posix_fadvise`), then reading a buffer of slices from all shards beside the faster of reading
+as many bytes in a row in requests of 1 MB, as `dd` does, and of 16 MB. Writing, synced, beside `dd` with `fsync`. Rows
+of the file: {name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from sae.activations.contents import Contents, SiteContents
+from sae.activations.reader import Activations
+from sae.activations.shuffle import Mixing, ShuffledBatches
+from sae.activations.split_writer import SplitWriter
+from sae.activations.stream import StreamWriter
+from sae.lm.documents import Document
+from sae.lm.packing import Packing
+
+SITE = "blocks.0.resid_post"
+MEGABYTE = 1 << 20
+DOCUMENT = 128
+"""Rows of a document."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is written and read, and how often."""
+
+    d: int
+    n_rows: int
+    shard_rows: int
+    buffer_rows: int
+    batch: int
+    n_rounds: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the rows as stored."""
+        return self.n_rows * self.d * 2
+
+    def target(self, least: float) -> float | None:
+        """None for a shape that only shows that it runs."""
+        return None if self.d == QUICK.d else least
+
+
+FULL = Shape(d=768, n_rows=1 << 19, shard_rows=1 << 17, buffer_rows=1 << 16, batch=4096, n_rounds=7)
+QUICK = Shape(d=64, n_rows=1 << 15, shard_rows=1 << 13, buffer_rows=1 << 13, batch=1024, n_rounds=3)
+
+Row = dict[str, Any]
+
+
+def row(name: str, value: float, unit: str, against: str = "", target: float | None = None) -> Row:
+    """A row; a target is the least value that holds."""
+    holds = None if target is None else value >= target
+    return {"name": name, "value": value, "unit": unit, "against": against, "target": target, "holds": holds}
+
+
+def write_shards(folder: Path, shape: Shape) -> None:
+    """A folder of activations, as a harvest writes its shards."""
+    block = np.random.default_rng(0).standard_normal((DOCUMENT * 64, shape.d), np.float32).astype("<f2")
+    sites = (SiteContents(name=SITE, d=shape.d),)
+    writer = SplitWriter(folder, "train", sites, "float16", shape.shard_rows)
+    position = np.tile(np.arange(DOCUMENT, dtype=np.int32), 64)
+    for start in range(0, shape.n_rows, len(block)):
+        document = (start + np.arange(len(block), dtype=np.int32)) // DOCUMENT
+        writer.append({"document": document, "position": position, SITE: block})
+    shards = writer.finish()
+    Contents(dtype="float16", packing=Packing(window=DOCUMENT), sites=sites, shards=shards).write(folder)
+
+
+def write_tokens(folder: Path, shape: Shape) -> None:
+    tokens = StreamWriter(folder, [])
+    ids = np.zeros(DOCUMENT, np.int32)
+    tokens.append([Document(i, ids, "train", i) for i in range(shape.n_rows // DOCUMENT)])
+    tokens.close()
+
+
+def sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def rounds(
+    contenders: Mapping[str, Callable[[], float]], n_rounds: int, before: Callable[[], None] = lambda: None
+) -> dict[str, list[float]]:
+    """Gigabytes a second by contender and round, the order rotating; the first turn of each does not count."""
+    names = list(contenders)
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(n_rounds + 1):
+        for step in range(len(names)):
+            name = names[(turn + step) % len(names)]
+            before()
+            start = time.perf_counter()
+            n_bytes = contenders[name]()
+            rates[name].append(n_bytes / (time.perf_counter() - start) / 1e9)
+    return {name: found[1:] for name, found in rates.items()}
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+class Reading:
+    """The contenders that read; each turn takes another buffer."""
+
+    def __init__(self, folder: Path, shape: Shape) -> None:
+        self.shape, self.folder = shape, folder
+        self.activations = Activations(folder)
+        self.paths = sorted(folder.glob("train-*.h5"))
+        self.source = np.ones((shape.buffer_rows, shape.d), "<u2")
+        self.target = np.ones_like(self.source)
+        self.bytes = self.target.reshape(-1).view(np.uint8).data
+        self.turn = 0
+
+    def copy(self) -> float:
+        np.copyto(self.target, self.source)
+        return self.source.nbytes
+
+    def batches(self, slice_rows: int = 16) -> ShuffledBatches:
+        mixing = Mixing(self.shape.buffer_rows, slice_rows)
+        return ShuffledBatches(self.activations, SITE, "train", self.shape.batch, 0, mixing)
+
+    def fill(self, batches: ShuffledBatches) -> float:
+        """Reads one buffer, by asking for one row of it."""
+        self.turn += 1
+        one = self.shape.buffer_rows // self.shape.batch
+        batches.batch(self.turn * one)
+        return self.source.nbytes
+
+    def epoch(self, batches: ShuffledBatches) -> float:
+        """All batches of one buffer."""
+        self.turn += 1
+        one = self.shape.buffer_rows // self.shape.batch
+        for step in range(self.turn * one, (self.turn + 1) * one):
+            batches.batch(step)
+        return one * self.shape.batch * self.shape.d * 2
+
+    def by_row(self) -> float:
+        """One batch of random rows, sorted, through h5py."""
+        rows = np.sort(np.random.default_rng(self.turn).permutation(self.shape.shard_rows)[: self.shape.batch // 4])
+        with h5py.File(self.paths[0]) as file:
+            return np.asarray(file[f"activations/{SITE}"][rows]).nbytes  # pyright: ignore[reportIndexIssue]
+
+    def in_a_row(self, request: int) -> float:
+        """As many bytes as a buffer has, one after the other."""
+        n = min(self.source.nbytes, self.shape.n_bytes)
+        at = 0
+        for path in self.paths:
+            with path.open("rb", buffering=0) as file:
+                while at < n and (got := file.readinto(self.bytes[at : min(at + request, n)])):
+                    at += got
+        return at
+
+    def forget(self) -> None:
+        """Drops what the system has cached of the folder."""
+        for path in self.paths:
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def warm_rows(reading: Reading, n_rounds: int) -> list[Row]:
+    batches = reading.batches()
+    for _ in range(2 * (reading.shape.n_rows // reading.shape.buffer_rows)):
+        reading.fill(batches)
+    rates = rounds(
+        {
+            "copy": reading.copy,
+            "fill": lambda: reading.fill(batches),
+            "batches": lambda: reading.epoch(batches),
+            "by_row": reading.by_row,
+        },
+        n_rounds,
+    )
+    batches.close()
+    memory = "numpy.copyto of the same bytes"
+    return [
+        row(
+            "shuffled_reading",
+            ratio(rates["fill"], rates["copy"]),
+            "ratio of speeds",
+            memory,
+            reading.shape.target(0.5),
+        ),
+        row("shuffled_batches_float32", ratio(rates["batches"], rates["copy"]), "ratio of speeds", memory),
+        row("row_random_indexing", ratio(rates["by_row"], rates["copy"]), "ratio of speeds", memory),
+        *(row(f"rate_warm_{name}", statistics.median(found), "GB/s") for name, found in rates.items()),
+    ]
+
+
+def cold_rows(reading: Reading, n_rounds: int) -> list[Row]:
+    """Without targets where the system does not forget: there is nothing to measure."""
+    can = hasattr(os, "posix_fadvise")
+    short, long = reading.batches(16), reading.batches(64)
+    rates = rounds(
+        {
+            "in_a_row_1MB": lambda: reading.in_a_row(MEGABYTE),
+            "in_a_row_16MB": lambda: reading.in_a_row(16 * MEGABYTE),
+            "slices_of_16": lambda: reading.fill(short),
+            "slices_of_64": lambda: reading.fill(long),
+        },
+        n_rounds,
+        reading.forget if can else lambda: None,
+    )
+    short.close()
+    long.close()
+    best = max(("in_a_row_1MB", "in_a_row_16MB"), key=lambda name: statistics.median(rates[name]))
+    warm = statistics.median(rates[best]) > 4  # no disk of ours: what was forgotten came from memory all the same
+    target = reading.shape.target(0.8) if can and not warm else None
+    disk = f"cold reading of the same bytes ({best})"
+    return [
+        row("cold_reading", ratio(rates["slices_of_16"], rates[best]), "ratio of speeds", disk, target),
+        row("cold_reading_slices_of_64", ratio(rates["slices_of_64"], rates[best]), "ratio of speeds", disk),
+        *(row(f"rate_cold_{name}", statistics.median(found), "GB/s") for name, found in rates.items()),
+    ]
+
+
+def writing_rows(folder: Path, shape: Shape, n_rounds: int) -> list[Row]:
+    ours, theirs = folder / "ours", folder / "theirs"
+
+    def write() -> float:
+        shutil.rmtree(ours, ignore_errors=True)
+        ours.mkdir()
+        write_shards(ours, shape)
+        sync(ours)
+        return shape.n_bytes
+
+    def dd() -> float:
+        n = shape.n_bytes // MEGABYTE
+        command = ["dd", f"if={source}", f"of={theirs}", "bs=1M", f"count={n}", "conv=fsync", "status=none"]
+        subprocess.run(command, check=True)
+        return n * MEGABYTE
+
+    source = folder / "source"
+    source.write_bytes(np.random.default_rng(0).bytes(shape.n_bytes))
+    rates = rounds({"ours": write, "dd": dd}, n_rounds)
+    disk = "dd with fsync of the same bytes"
+    return [
+        row("writing", ratio(rates["ours"], rates["dd"]), "ratio of speeds", disk, shape.target(0.8)),
+        *(row(f"rate_writing_{name}", statistics.median(found), "GB/s") for name, found in rates.items()),
+    ]
+
+
+def show(rows: Sequence[Row]) -> None:
+    for one in rows:
+        verdict = {None: "", True: "holds", False: "MISSED"}[one["holds"]]
+        target = "" if one["target"] is None else f"target {one['target']:g}"
+        print(f"{one['name']:<32}{one['value']:>10.3g} {one['unit']:<20}{target:<14}{verdict}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tiny shape and few rounds: shows that it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; left out: the system's temporary folder")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    shape = QUICK if options.quick else FULL
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        stored = folder / "rows"
+        stored.mkdir()
+        write_shards(stored, shape)
+        write_tokens(stored, shape)
+        sync(stored)
+        reading = Reading(stored, shape)
+        rows = []
+        for measured in (
+            lambda: warm_rows(reading, shape.n_rounds),
+            lambda: cold_rows(reading, shape.n_rounds),
+            lambda: writing_rows(folder, shape, min(3, shape.n_rounds)),
+        ):
+            found = measured()
+            show(found)
+            rows += found
+    if options.json is not None:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
