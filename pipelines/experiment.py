@@ -115,7 +115,7 @@ class Run:
 
     def found(self, member: int, name: str) -> Artifact | None:
         """What the store has of one stage of a member."""
-        return self._find(self._plan(member, STAGES[name]))
+        return self.find(self.plan(member, STAGES[name]))
 
     def _has(self, name: str) -> bool:
         return name != "report" and (name in ("harvest", "train") or self.members[0].section(name) is not None)

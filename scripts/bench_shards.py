@@ -29,7 +29,10 @@ import numpy as np
 import torch
 
 from sae.activations.contents import Contents, SiteContents
+from sae.activations.finished import remove_sums
 from sae.activations.reader import Activations
+from sae.activations.rows import Rows
+from sae.activations.shard_writer import Storage
 from sae.activations.shuffle import Mixing, ShuffledBatches
 from sae.activations.split_writer import SplitWriter
 from sae.activations.stream import StreamWriter
@@ -76,15 +79,19 @@ def row(name: str, value: float, unit: str, against: str = "", target: float | N
 
 
 def write_shards(folder: Path, shape: Shape) -> None:
-    """A folder of activations, as a harvest writes its shards."""
-    block = np.random.default_rng(0).standard_normal((DOCUMENT * 64, shape.d), np.float32).astype("<f2")
+    """A folder of activations, as a harvest writes its shards: summed over, synced, hashed."""
+    block = torch.randn(DOCUMENT * 64, shape.d, generator=torch.Generator().manual_seed(0)).half()
     sites = (SiteContents(name=SITE, d=shape.d),)
-    writer = SplitWriter(folder, "train", sites, "float16", shape.shard_rows)
-    position = np.tile(np.arange(DOCUMENT, dtype=np.int32), 64)
+    storage = Storage(folder, sites, "float16", "none", shape.shard_rows, n_vocabulary=1, piece=DOCUMENT)
+    writer = SplitWriter(storage, "train")
+    position = np.tile(np.arange(DOCUMENT), 64)
+    nothing = np.zeros((len(block), 2), np.int64)
     for start in range(0, shape.n_rows, len(block)):
-        document = (start + np.arange(len(block), dtype=np.int32)) // DOCUMENT
-        writer.append({"document": document, "position": position, SITE: block})
-    shards = writer.finish()
+        document = (start + np.arange(len(block))) // DOCUMENT
+        writer.append(Rows(document, position + 1, document, position, nothing[:, 0], nothing, {SITE: block}))
+    writer.finish()
+    remove_sums(folder)
+    shards = tuple(shard.contents for shard in writer.finished)
     Contents(dtype="float16", packing=Packing(window=DOCUMENT), sites=sites, shards=shards).write(folder)
 
 
