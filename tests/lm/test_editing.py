@@ -79,6 +79,29 @@ def test_contexts_act_in_the_order_in_which_they_were_entered(model: nn.Module, 
         assert not torch.equal(outside["logits"], plain["logits"])
 
 
+def test_nested_contexts_are_a_list_at_every_site(model: nn.Module, ids: Tensor) -> None:
+    def scale(x: Tensor, context: Context) -> Tensor:
+        return x * torch.linspace(0.5, 1.5, x.shape[-1])
+
+    final = sites_of(model)[-2]
+    for site in (site for site in sites_of(model) if site.startswith("blocks.1.")):
+        with editing(model, {site: [scale, flip, scale]}), reading(model, [site, final]) as listed:
+            model(input_ids=ids)
+        with editing(model, {site: scale}), reading(model, [site]) as between, editing(model, {site: flip}):
+            with editing(model, {site: scale}), reading(model, [site, final]) as nested:
+                model(input_ids=ids)
+            with reading(model, [final]) as after:
+                model(input_ids=ids)
+        assert all(torch.equal(nested[one], listed[one]) for one in (site, final)), site
+        assert not torch.equal(between[site], nested[site])
+        assert not torch.equal(after[final], nested[final])
+    assert n_hooks(model) == 0
+
+
+def flip(x: Tensor, context: Context) -> Tensor:
+    return x.flip(-1) + 0.25
+
+
 def test_reading_outside_sees_an_edit_of_the_middle_at_the_end(ids: Tensor) -> None:
     model = tiny("gpt2")
     plain = read_all(model, ids)
