@@ -99,7 +99,9 @@ class Run:
                 yield self._one(member, STAGES[name])
 
     def _check_variables(self, stages: Sequence[str]) -> None:
-        """A variable that no labelled text has is refused before anything runs."""
+        """A wrong file of labelled texts, or a variable that none of them has, is refused before anything runs."""
+        if any("concepts" in STAGES[name].reads for name in stages):
+            self._resources.check_concepts()
         for name in stages:
             asked = getattr(self.members[0].section(name), "variables", ())
             known = list(dict.fromkeys(text.variable for text in self._resources.concepts())) if asked else []

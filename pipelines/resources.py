@@ -71,6 +71,11 @@ class Resources:
     def texts(self) -> Corpus:
         return read_corpus(self._experiment.text, lambda: self.model().tokenizer)
 
+    def check_concepts(self) -> None:
+        """Raises InputError where a file of labelled texts is named that is not there or not right."""
+        if self._experiment.concepts != EMBEDDED:
+            self.concepts()
+
     @functools.cache  # noqa: B019
     def concepts(self) -> list[LabelledText]:
         name = self._experiment.concepts
