@@ -10,7 +10,12 @@ import torch
 from jaxtyping import Float32, Int32
 from torch import Tensor
 
+from sae.activations.norms import N_OCTAVES, Norms
+from sae.activations.sampled import Sampled
 from sae.core.streams import Moments
+
+_AT_ONCE = 128
+"""Rows in float64 at a time: they stay in the processor's cache."""
 
 
 class SiteSums:
@@ -25,6 +30,8 @@ class SiteSums:
         """
         self.d, self.n_vocabulary, self.piece = d, n_vocabulary, piece
         self.moments = Moments(d)
+        self.norms = Norms(d, n_vocabulary)
+        self.sampled = Sampled(d)
 
     def update(
         self, x: Float32[Tensor, "row d"], positions: Int32[np.ndarray, "row"], ids: Int32[np.ndarray, "row"]
@@ -32,30 +39,47 @@ class SiteSums:
         """Adds rows, best 1,024 at a time.
 
         Args:
-            x: as stored.
+            x: as stored, finite.
             positions: in the document.
             ids: of the tokens.
         """
-        self.moments.update(x)
+        octaves = torch.zeros(N_OCTAVES, self.d, dtype=torch.float64)
+        for first in range(0, len(x), _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            rows = x[part].double()
+            squared = rows.square()
+            norms = squared.sum(1).numpy()
+            octave = self.norms.update(norms, positions[part] % self.piece, ids[part])
+            octaves.index_add_(0, torch.from_numpy(octave), rows)
+            self.moments.sum_squares += squared.sum(0)
+        self.norms.octaves += octaves
+        self.moments.sum += octaves.sum(0)
+        self.moments.count += len(x)
+        self.sampled.update(x)
 
     def merge(self, other: "SiteSums") -> None:
         """Adds everything that `other` has seen."""
         self.moments.merge(other.moments)
+        self.norms.merge(other.norms)
+        self.sampled.merge(other.sampled)
 
     def tensors(self) -> dict[str, Tensor]:
         """All sums, for a file."""
-        return {
+        moments = {
             "shape": torch.tensor([self.d, self.n_vocabulary, self.piece]),
             "count": torch.tensor(self.moments.count),
             "sum": self.moments.sum.clone(),
             "sum_squares": self.moments.sum_squares.clone(),
         }
+        return moments | self.norms.tensors() | self.sampled.tensors()
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "SiteSums":
         """The exact inverse of `tensors`."""
         sums = cls(*(int(n) for n in tensors["shape"]))
         sums.moments.count = int(tensors["count"])
-        sums.moments.sum = tensors["sum"].clone()
-        sums.moments.sum_squares = tensors["sum_squares"].clone()
+        sums.moments.sum.copy_(tensors["sum"])
+        sums.moments.sum_squares.copy_(tensors["sum_squares"])
+        sums.norms.load(tensors)
+        sums.sampled.load(tensors)
         return sums
