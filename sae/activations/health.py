@@ -8,24 +8,19 @@ predicts how many latents of a dictionary die (arXiv 2605.31518).
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sae.activations.health_records import SiteHealth
+from sae.activations.measuring import measured
+from sae.activations.norms import edges
 from sae.activations.sums import SiteSums
 from sae.core.config import Strict
+from sae.core.errors import InputError, WorldError
+from sae.core.records import first_problem
 from sae.core.splits import Split
-from sae.core.streams import Moments
 
 FORMAT = 1
 FILE = "health.json"
-
-
-class SiteHealth(Strict):
-    """One site, in the model's own units."""
-
-    d: int = Field(gt=0)
-    n_rows: int = Field(gt=0)
-    gamma: float
-    """‖mean‖ / ‖standard deviation‖."""
 
 
 class Health(Strict):
@@ -34,27 +29,44 @@ class Health(Strict):
     format: int = FORMAT
     split: Split = "train"
     """The rows that were measured."""
+    norm_resolution: float = float(f"{edges()[1] / edges()[0] - 1:.4f}")
+    """Relative width of the bins from which percentiles are read."""
     sites: dict[str, SiteHealth]
 
 
+class _Raw(BaseModel):
+    """What every format has in common."""
+
+    model_config = ConfigDict(extra="allow")
+    format: int
+
+
 def write(folder: Path, sums: Mapping[str, SiteSums], show: Callable[[int], str]) -> None:
-    """Writes health.json.
+    """Writes health.json; the same sums give the same bytes.
 
     Args:
         folder: of the activations.
         sums: over the train split, by site.
         show: text of a token id.
     """
-    sites = {site: _site(each, show) for site, each in sums.items()}
+    sites = {site: measured(each, show) for site, each in sums.items()}
     (folder / FILE).write_text(Health(sites=sites).model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def _site(sums: SiteSums, show: Callable[[int], str]) -> SiteHealth:
-    return SiteHealth(d=sums.d, n_rows=sums.moments.count, gamma=gamma(sums.moments))
+def read(folder: Path) -> Health:
+    """The health of the activations in a folder.
 
-
-def gamma(moments: Moments) -> float:
-    """‖mean‖ / ‖standard deviation‖; 0 where nothing varies and the mean is zero."""
-    if moments.total_variance == 0:
-        return 0.0 if not moments.mean.any() else 1e12
-    return float(moments.mean.norm()) / moments.total_variance**0.5
+    Raises:
+        InputError: they were harvested before health was kept, or the folder holds none.
+        WorldError: the file is damaged or of a newer format.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        raise InputError(f"{folder} has no {FILE}: it holds no activations, or older ones; harvest again to measure it")
+    try:
+        raw = _Raw.model_validate_json(file.read_bytes())
+        if raw.format > FORMAT:
+            raise WorldError(f"{file} has format {raw.format}; this version reads up to {FORMAT}: update sae")
+        return Health.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise WorldError(f"{file} is damaged: {first_problem(error)}") from None
