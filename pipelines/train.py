@@ -21,12 +21,16 @@ from sae.activations.quality import mean_autocorrelation, shuffle_quality
 from sae.activations.reader import Activations
 from sae.activations.shuffle import ShuffledBatches
 from sae.core.metrics import JsonLines
-from sae.training import TrainConfig, checkpoint, cut_back, initial, loop, result
+from sae.training import TrainConfig, begun, checkpoint, cut_back, loop, result, start
+from sae.training.initialise import Start
 from sae.training.state import State
 
-VERSION = 1
+VERSION = 2
 N_SAMPLE = 65_536
 """Rows of the train split from which scale and centre are taken."""
+
+START = "start.json"
+"""What was done to the activations before training; a run that resumes finds it here."""
 
 __all__ = ["VERSION", "TrainConfig", "run"]
 
@@ -55,7 +59,7 @@ def run(config: TrainConfig, inputs: Inputs, folder: Path, progress: Progress) -
         "n_tokens": state.n_tokens,
         "n_steps": state.step,
         "epochs": state.n_tokens / batches.n_rows,
-        "scale": state.scale,
+        **json.loads((folder / START).read_text(encoding="utf-8")),
         **mixing,
         **_last_record(folder / "metrics.jsonl"),
     }
@@ -72,9 +76,24 @@ def _state(
         return latest.state
     assert config.site is not None
     sample = activations.sample("train", config.site, N_SAMPLE)
-    state = initial(sample, config, config.site, inputs.model_fingerprint())
+    begin = start(sample, config)
+    progress.say(begin.words)
+    (checkpoints.parent / START).write_text(json.dumps(_kept(begin), indent=1) + "\n", encoding="utf-8")
+    state = begun(begin, config, config.site, inputs.model_fingerprint())
     result(state).save(checkpoints.parent / "untrained")
     return state
+
+
+def _kept(begin: Start) -> dict[str, Any]:
+    """What the manifest says of the start."""
+    return {
+        "scale": begin.scale,
+        "scaling": begin.how,
+        "gamma": begin.gamma,
+        "gamma_read": begin.gamma_read,
+        "sink_rows_fraction": begin.n_far / begin.n_rows,
+        "scaling_words": begin.words,
+    }
 
 
 @contextmanager

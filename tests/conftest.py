@@ -9,13 +9,18 @@ settings.register_profile("steady", deadline=None, derandomize=True, max_example
 settings.load_profile("steady")
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """One process has all tests of a file, and all that share the store.
+
+    xdist reads the groups when collection ends, before any hook of a conftest; so they are set while it goes on.
+    """
+    shares = "store" in getattr(item, "fixturenames", ())
+    item.add_marker(pytest.mark.xdist_group("store" if shares else str(item.path)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes begins first; one process has all tests of a file, and all that share the store."""
+    """What takes minutes begins first."""
     items.sort(key=lambda item: "pipelines" not in item.path.parts)
-    for item in items:
-        shares = "store" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("store" if shares else str(item.path)))
 
 
 @pytest.fixture(scope="session")

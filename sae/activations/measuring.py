@@ -112,15 +112,15 @@ def _tokens(norms: Norms, show: Callable[[int], str]) -> Tokens:
     median = float(np.median(means)) or 1.0
     away = np.abs(np.log(np.maximum(means, 1e-300) / median))
     far = [int(i) for i in np.lexsort((ids, -away)) if away[i] >= np.log(STANDS_OUT)][:N_TOKENS]
-    total = norms.squares.sum() or 1.0
+    total = float(norms.squares.sum()) or 1.0
     listed = (
         TokenNorms(
             id=int(ids[i]),
             text=show(int(ids[i])),
             n_rows=int(norms.token_rows[ids[i]]),
-            mean_norm=_six(means[i]),
-            times_median=_six(means[i] / median),
-            share_of_mean_square=_six(norms.token_squares[ids[i]] / total),
+            mean_norm=_six(float(means[i])),
+            times_median=_six(float(means[i]) / median),
+            share_of_mean_square=_six(float(norms.token_squares[ids[i]]) / total),
         )
         for i in far
     )
@@ -164,7 +164,7 @@ def _spectrum(sums: SiteSums) -> Spectrum:
     shares = np.zeros(sums.d)
     if covariance.count > 1:
         shares = np.clip(np.linalg.eigvalsh(covariance.matrix.numpy())[::-1], 0, None)
-    shares = shares / (shares.sum() or 1.0)
+    shares = shares / (float(shares.sum()) or 1.0)
     positive = shares[shares > 0]
     counts = [1 << i for i in range(sums.d.bit_length()) if 1 << i < sums.d]
     return Spectrum(

@@ -7,6 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from sae.core.config import EXECUTION, Strict
 from sae.dictionary import DictionaryConfig, TopK
 from sae.objective import AuxK, NoAuxiliary, Objective
+from sae.training.initialise import Scale
 from sae.training.schedule import Schedule, automatic_rate
 
 
@@ -25,6 +26,10 @@ class TrainConfig(Strict):
     """Tokens to train on; more than the harvest holds means several epochs."""
     batch: PositiveInt = 1024
     """Tokens a step; in runs of a few million tokens 1024 reaches with a quarter of the tokens what 4096 reaches."""
+    scale: Scale = "auto"
+    """What becomes of activations before training; folded into the weights. auto: centred at the geometric median, times
+    what makes the mean square norm d, both of rows that are no sinks; median, mean: centred there, of all rows; norm:
+    mean square norm d, not centred; none: as they are."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
     """Adam's rate at its plateau; auto: 7e-4 · √(batch / d), measured for runs of 1–10 million tokens."""
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)

@@ -14,7 +14,7 @@ from sae.core.errors import InputError
 from sae.dictionary import Dictionary
 from sae.dictionary.scale import fold
 from sae.training.config import TrainConfig
-from sae.training.initialise import initial_dictionary, input_scale
+from sae.training.initialise import Start, initial_dictionary, start_of
 from sae.training.optimiser import adam
 
 
@@ -49,13 +49,22 @@ def initial(
     Raises:
         InputError: fewer than two tokens, or activations that are not finite or all equal.
     """
+    return begun(start(sample, config), config, site, model)
+
+
+def start(sample: Float[Tensor, "token d"], config: TrainConfig) -> Start:
+    """What a run starts from; raises as `initial` does."""
     if len(sample) < 2:
         raise InputError(f"training needs a sample of at least two tokens, got {len(sample)}")
-    scale = input_scale(sample)
-    sizes = config.dictionary(sample.shape[1], site, model)
-    dictionary = initial_dictionary(sizes, sample.float(), scale, config.seed or 0)
-    counters = torch.zeros(config.d_sae, dtype=torch.int64, device=sample.device)
-    return State(dictionary, adam(dictionary), scale, counters)
+    return start_of(sample.float(), config.scale)
+
+
+def begun(start: Start, config: TrainConfig, site: str | None = None, model: str | None = None) -> State:
+    """The state before the first step, from what it starts from."""
+    sizes = config.dictionary(len(start.b_dec), site, model)
+    dictionary = initial_dictionary(sizes, start.b_dec, config.seed or 0)
+    counters = torch.zeros(config.d_sae, dtype=torch.int64, device=start.b_dec.device)
+    return State(dictionary, adam(dictionary), start.scale, counters)
 
 
 def result(state: State) -> Dictionary:

@@ -36,7 +36,7 @@ def sae(capsys: pytest.CaptureFixture[str], *words: str | Path) -> Done:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one small harvest."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.raises(SystemExit) as end:
@@ -50,8 +50,8 @@ def artifact(store: Path) -> Path:
     return found
 
 
-def test_a_flipped_bit_is_found_named_and_repaired(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = artifact(store)
+def test_a_flipped_bit_is_found_named_and_repaired(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = artifact(made)
     shard = path / "train-00001.h5"
     good = shard.read_bytes()
     shard.write_bytes(good[: len(good) // 2] + bytes([good[len(good) // 2] ^ 4]) + good[len(good) // 2 + 1 :])
@@ -61,32 +61,32 @@ def test_a_flipped_bit_is_found_named_and_repaired(store: Path, capsys: pytest.C
     assert f"{shard} is damaged" in found.said
     untouched = {file: file.stat().st_mtime_ns for file in path.glob("*-*.h5") if file != shard}
     assert len(untouched) >= 5
-    mended = sae(capsys, "harvest", *SMALL, "--store", store, "--repair")
+    mended = sae(capsys, "harvest", *SMALL, "--store", made, "--repair")
     assert mended.status == 0
     assert "train-00001.h5 is damaged and is made again" in mended.said
     assert "other bytes" not in mended.said
     assert shard.read_bytes() == good
     assert {file: file.stat().st_mtime_ns for file in untouched} == untouched
-    again = sae(capsys, "harvest", *SMALL, "--store", store, "--repair")
+    again = sae(capsys, "harvest", *SMALL, "--store", made, "--repair")
     assert again.result["reused"]
     assert "nothing to repair" in again.said
     assert sae(capsys, "verify", path).status == 0
 
 
 @pytest.mark.parametrize("name", ["tokens.h5", "contents.json", "moments.safetensors", "health.json"])
-def test_any_file_is_repaired(store: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    file = artifact(store) / name
+def test_any_file_is_repaired(made: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    file = artifact(made) / name
     good = file.read_bytes()
     file.unlink()
-    refused = sae(capsys, "harvest", *SMALL, "--store", store)
+    refused = sae(capsys, "harvest", *SMALL, "--store", made)
     assert refused.status == 1
     assert f"{file} is missing" in refused.said
     assert "--repair" in refused.said
-    assert sae(capsys, "harvest", *SMALL, "--store", store, "--repair").status == 0
+    assert sae(capsys, "harvest", *SMALL, "--store", made, "--repair").status == 0
     assert file.read_bytes() == good
 
 
-def test_parts_and_their_merge(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parts_and_their_merge(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They give the rows of the whole, also where one is repaired; what is not there yet is said."""
     assert sae(capsys, "merge", *SMALL, "--store", tmp_path).said.count("there are no parts of this harvest") == 1
     first = sae(capsys, "harvest", *SMALL, "--part", "1/2", "--store", tmp_path)
@@ -99,7 +99,7 @@ def test_parts_and_their_merge(store: Path, tmp_path: Path, capsys: pytest.Captu
     assert sae(capsys, "harvest", *SMALL, "--part", "0/2", "--store", tmp_path).result["reused"]
     joined = sae(capsys, "merge", *SMALL, "--store", tmp_path)
     assert joined.result["stage"] == "merge"
-    assert rows(artifact(tmp_path)) == rows(artifact(store))
+    assert rows(artifact(tmp_path)) == rows(artifact(made))
     assert not list((tmp_path / ".building").glob("*.parts"))
     assert sae(capsys, "harvest", *SMALL, "--store", tmp_path).result["reused"]
     shard = next(artifact(tmp_path).glob("train-001-of-002-00000.h5"))
@@ -109,12 +109,12 @@ def test_parts_and_their_merge(store: Path, tmp_path: Path, capsys: pytest.Captu
     assert shard.read_bytes() == good
 
 
-def test_ranks_of_torchrun_share_a_harvest(store: Path, tmp_path: Path) -> None:
+def test_ranks_of_torchrun_share_a_harvest(made: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pipelines", "harvest"]
     whole = [*command, *SMALL, "--store", str(tmp_path)]
     done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert rows(Path(done.stdout.splitlines()[-1])) == rows(artifact(store))
+    assert rows(Path(done.stdout.splitlines()[-1])) == rows(artifact(made))
 
 
 def rows(path: Path) -> list[tuple[str, int, int]]:
@@ -127,8 +127,8 @@ def rows(path: Path) -> list[tuple[str, int, int]]:
     return sorted(found)
 
 
-def test_the_second_process_says_who_holds_it(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    hash = artifact(store).name
+def test_the_second_process_says_who_holds_it(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hash = artifact(made).name
     held = Store(tmp_path)
     with held.building("activations", hash):
         for part in ((), ("--part", "0/2")):
