@@ -4,11 +4,17 @@ from sae.training import checkpoint
 from sae.training.config import TrainConfig
 from sae.training.history import cut_back
 from sae.training.loop import Batches, Progress, loop
+from sae.training.side_by_side import Failed, Moved, OnePass, Run, side_by_side
 from sae.training.state import State, begun, initial, result, start, untrained
+from sae.training.validation import validation_scores
 
 __all__ = [
     "Batches",
+    "Failed",
+    "Moved",
+    "OnePass",
     "Progress",
+    "Run",
     "State",
     "TrainConfig",
     "begun",
@@ -17,6 +23,8 @@ __all__ = [
     "initial",
     "loop",
     "result",
+    "side_by_side",
     "start",
     "untrained",
+    "validation_scores",
 ]
