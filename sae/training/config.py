@@ -27,9 +27,9 @@ class TrainConfig(Strict):
     batch: PositiveInt = 1024
     """Tokens a step; in runs of a few million tokens 1024 reaches with a quarter of the tokens what 4096 reaches."""
     scale: Scale = "auto"
-    """What becomes of activations before training; folded into the weights. auto: centred at the geometric median, times
-    what makes the mean square norm d, both of rows that are no sinks; median, mean: centred there, of all rows; norm:
-    mean square norm d, not centred; none: as they are."""
+    """What becomes of activations before training; folded into the weights. auto: centred at the geometric median,
+    times what makes the mean square norm d, both of rows that are no sinks; median, mean: centred there, of all rows;
+    norm: mean square norm d, not centred; none: as they are."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
     """Adam's rate at its plateau; auto: 7e-4 · √(batch / d), measured for runs of 1–10 million tokens."""
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)

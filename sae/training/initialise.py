@@ -78,8 +78,9 @@ def start_of(sample: Float[Tensor, "token d"], how: Scale) -> Start:
     spread = float((rows - rows.mean(0)).square().sum(1).mean())
     scale = 1.0 if how == "none" else _scale(rows, spread, how)
     deviation = float((x - x.mean(0)).square().sum(1).mean()) ** 0.5
-    gammas = (float(mean.norm()) / deviation for mean in (x.mean(0), x.mean(0) - centre))
-    return Start(how, scale, (centre * scale).to(sample.dtype), *gammas, len(x), len(x) - len(rows))
+    mean = x.mean(0)
+    gamma, gamma_read = float(mean.norm()) / deviation, float((mean - centre).norm()) / deviation
+    return Start(how, scale, (centre * scale).to(sample.dtype), gamma, gamma_read, len(x), len(x) - len(rows))
 
 
 def _check(sample: Float[Tensor, "token d"]) -> None:
