@@ -38,7 +38,7 @@ class JumpRelu(Strict):
 
     kind: Literal["jumprelu"] = "jumprelu"
     bandwidth: float = Field(gt=0)
-    """Width of the rectangle through which thresholds get a gradient, in the units of pre-activations while training."""
+    """Width of the rectangle through which thresholds get a gradient, in units of pre-activations while training."""
 
 
 class Gated(Strict):
@@ -114,4 +114,6 @@ class DictionaryConfig(Strict):
         if isinstance(self.activation, MatchingPursuit) and not self.subtract_b_dec:
             raise InputError("matching pursuit explains its own input; subtract_b_dec must be true")
         if sum(self.widths) != self.d_out or (self.parts and self.d_in != self.d_out):
-            raise InputError(f"parts of widths {list(self.widths)} do not add up to {self.d_in} in and {self.d_out} out")
+            raise InputError(
+                f"parts of widths {list(self.widths)} do not add up to {self.d_in} in and {self.d_out} out"
+            )

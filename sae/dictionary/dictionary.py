@@ -29,7 +29,7 @@ class Encoded(NamedTuple):
 
     code: Code
     pre: Float[Tensor, "*token n"]
-    """Of every latent (a gate's own, where there are gates); n = 0 where the activation selects without keeping them."""
+    """Of every latent (the gate's, where there is one); n = 0 where the activation selects without keeping them."""
 
 
 class Dictionary(nn.Module):

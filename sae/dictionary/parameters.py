@@ -1,8 +1,8 @@
 """What an activation owns besides the linear map: thresholds and gates, and how all of it is named in a file.
 
-    jumprelu    threshold [d_sae]                    learnt; raw and in float32, so that small steps are not lost
-    gated       r_mag, b_mag [d_sae]                 learnt
-    batchtopk   threshold, one number                set by training, kept as a buffer
+jumprelu    threshold [d_sae]                    learnt; raw and in float32, so that small steps are not lost
+gated       r_mag, b_mag [d_sae]                 learnt
+batchtopk   threshold, one number                set by training, kept as a buffer
 """
 
 from typing import assert_never

@@ -124,9 +124,7 @@ def draw(how: RandomPrefixes, d_sae: int, step: int) -> tuple[int, ...]:
     return (*sorted(int(m) for m in chosen), d_sae)
 
 
-def _nested(
-    prefixes: tuple[int, ...], dictionary: Dictionary, code: Code, x: Tensor, target: Tensor
-) -> Reconstructed:
+def _nested(prefixes: tuple[int, ...], dictionary: Dictionary, code: Code, x: Tensor, target: Tensor) -> Reconstructed:
     y = dictionary.with_skip(dictionary.b_dec.expand(len(x), -1), x)
     errors = []
     for first, last in pairwise((0, *prefixes)):

@@ -3,6 +3,7 @@
 What a preset makes of them is `sae.training.presets`.
 """
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -48,7 +49,7 @@ class TrainConfig(Strict):
     """The architecture and its loss: topk, batchtopk, matryoshka, relu, jumprelu, gated, matching_pursuit, transcoder,
     crosscoder; or a control that is not trained: pca, random, identity."""
     site: str | None = None
-    """The harvested site to train on; may be left out where there is only one, and for a crosscoder, which takes all."""
+    """The harvested site to train on; may be left out where there is one, and for a crosscoder, which takes all."""
     target: str | None = None
     """transcoder: the harvested site that it writes."""
     d_sae: PositiveInt = 1024
@@ -60,9 +61,9 @@ class TrainConfig(Strict):
     batch: PositiveInt = 1024
     """Tokens a step; in runs of a few million tokens 1024 reaches with a quarter of the tokens what 4096 reaches."""
     scale: Scale = "auto"
-    """What becomes of activations before training; folded into the weights. auto: centred at the geometric median, times
-    what makes the mean square norm d, both of rows that are no sinks; median, mean: centred there, of all rows; norm:
-    mean square norm d, not centred; none: as they are."""
+    """What becomes of activations before training; folded into the weights. auto: centred at the geometric median,
+    times what makes the mean square norm d, both of rows that are no sinks; median, mean: centred there, of all rows;
+    norm: mean square norm d, not centred; none: as they are."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
     """Adam's rate at its plateau; auto: 7e-4 · √(batch / d), measured for runs of 1–10 million tokens."""
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
@@ -145,4 +146,4 @@ class TrainConfig(Strict):
 
 
 def _rises_to_one(prefixes: tuple[float, ...]) -> bool:
-    return all(a < b for a, b in zip(prefixes, prefixes[1:], strict=False)) and prefixes[-1:] == (1.0,)
+    return all(a < b for a, b in pairwise(prefixes)) and prefixes[-1:] == (1.0,)

@@ -8,7 +8,6 @@ A component is two latents, one for each sign, since codes are not negative. Eac
 components that matter for it, where `sae.evaluation.pca` keeps the same ones for all.
 """
 
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sae.training import dead
 from sae.training.config import TrainConfig
-from sae.training.state import State
 from sae.training.presets import objective_of, resamples, rows_of
+from sae.training.state import State
 from sae.training.step import NoTerm, Recipe, Stepped, Term, step
 
 NO_TERM = NoTerm()

@@ -24,9 +24,7 @@ def is_due(step: int, n_steps: int) -> bool:
 
 
 @torch.no_grad()
-def resample(
-    state: State, residual: Float[Tensor, "token d"], dead: Bool[Tensor, "d_sae"], seed: int
-) -> int:
+def resample(state: State, residual: Float[Tensor, "token d"], dead: Bool[Tensor, "d_sae"], seed: int) -> int:
     """Gives every dead latent a new start, in place; returns how many there were.
 
     Args:

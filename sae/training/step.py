@@ -109,7 +109,7 @@ def _follow_threshold(dictionary: Dictionary, code: Code) -> None:
     if not isinstance(dictionary.config.activation, BatchTopK):
         return
     selected = code.values.detach().flatten()
-    smallest = torch.where(selected > 0, selected, torch.inf).amin() if len(selected) else selected.new_tensor(torch.inf)
+    smallest = torch.cat([selected[selected > 0], selected.new_tensor([torch.inf])]).amin()
     moved = torch.lerp(dictionary.threshold, smallest.to(dictionary.threshold), THRESHOLD_RATE)
     dictionary.threshold.copy_(torch.where(smallest.isfinite(), moved, dictionary.threshold))
 

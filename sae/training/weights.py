@@ -30,7 +30,7 @@ def first_weights(
     x: Float[Tensor, "token d_in"],
     target: Float[Tensor, "token d_out"],
     b_dec: Float[Tensor, "d_out"],
-    l0: float,
+    l0: int,
     seed: int,
 ) -> Dictionary:
     """A dictionary before its first step; its random numbers do not depend on the device.
@@ -64,7 +64,7 @@ def _read_of(rows: Tensor, x: Tensor, target: Tensor) -> Tensor:
     return rows @ covariance + 1e-6 * torch.ones_like(target[:1])
 
 
-def _let_fire(dictionary: Dictionary, x: Float[Tensor, "token d_in"], l0: float) -> None:
+def _let_fire(dictionary: Dictionary, x: Float[Tensor, "token d_in"], l0: int) -> None:
     """Sets thresholds or biases so that l0 latents fire for a token."""
     match dictionary.config.activation:
         case TopK() | MatchingPursuit():
@@ -79,9 +79,9 @@ def _let_fire(dictionary: Dictionary, x: Float[Tensor, "token d_in"], l0: float)
         dictionary.b_mag.copy_(dictionary.b_enc)
 
 
-def _level(dictionary: Dictionary, x: Float[Tensor, "token d_in"], l0: float) -> Float[Tensor, ""]:
+def _level(dictionary: Dictionary, x: Float[Tensor, "token d_in"], l0: int) -> Float[Tensor, ""]:
     """The l0 · n-th largest pre-activation of n tokens; 0 where fewer are positive."""
     rows, bias = dictionary.encoder_rows, dictionary.b_enc
-    code = kernels.encode_batchtopk(dictionary.centred(x), rows, bias, max(1, round(l0)))
-    wanted = len(x) * max(1, round(l0))
+    code = kernels.encode_batchtopk(dictionary.centred(x), rows, bias, l0)
+    wanted = len(x) * l0
     return code.values.min() if len(code.values) == wanted else x.new_zeros(())
