@@ -59,7 +59,8 @@ def run(config: TrainConfig, inputs: Inputs, folder: Path, progress: Progress) -
 
 def stream_of(config: TrainConfig) -> tuple[Any, ...]:
     """What decides which batches a run sees; runs in which it is equal are trained on one pass."""
-    return (config.site, config.batch, config.data_seed)
+    sites = (config.preset == "crosscoder", config.site, config.target, config.beside)
+    return (*sites, config.batch, config.data_seed)
 
 
 def together(jobs: Sequence[Job], inputs: Inputs, progress: Progress) -> Iterator[Finished]:

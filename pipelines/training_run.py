@@ -17,7 +17,7 @@ from pipelines.stage import Progress as Told
 from pipelines.wandb_log import WandbLog
 from sae.core.errors import WorldError
 from sae.core.metrics import JsonLines, Sink
-from sae.training import Progress, TrainConfig, begun, checkpoint, cut_back, result, start, validation_scores
+from sae.training import Progress, TrainConfig, begun, checkpoint, cut_back, one_site, result, starts, validation_scores
 from sae.training.initialise import Start
 from sae.training.state import State
 
@@ -70,10 +70,12 @@ class TrainingRun:
             self._say(notice)
         if latest.state is not None:
             return latest.state
-        begin = start(self._samples.train(), self._config)
-        self._say(begin.words)
-        (self._folder / START).write_text(json.dumps(_kept(begin), indent=1) + "\n", encoding="utf-8")
-        state = begun(begin, self._config, self._config.site, inputs.model_fingerprint())
+        sample = self._samples.train()
+        places = one_site(sample.shape[1], self._config.site, inputs.model_fingerprint())
+        begin = starts(sample, self._config, places)
+        self._say(begin.source[0].words)
+        (self._folder / START).write_text(json.dumps(_kept(begin.source[0]), indent=1) + "\n", encoding="utf-8")
+        state = begun(begin, sample, self._config, places)
         result(state).save(self._folder / "untrained")
         return state
 

@@ -4,7 +4,27 @@
 nothing of size tokens × latents kept.
 """
 
-from sae.kernels.code import Code, DenseCode, FixedCode
-from sae.kernels.sparse import encode_topk, largest, sparse_decode, topk
+from sae.kernels.code import Code, DenseCode, FixedCode, RaggedCode
+from sae.kernels.sparse import (
+    encode_batchtopk,
+    encode_threshold,
+    encode_topk,
+    largest,
+    sparse_decode,
+    sparsify,
+    topk,
+)
 
-__all__ = ["Code", "DenseCode", "FixedCode", "encode_topk", "largest", "sparse_decode", "topk"]
+__all__ = [
+    "Code",
+    "DenseCode",
+    "FixedCode",
+    "RaggedCode",
+    "encode_batchtopk",
+    "encode_threshold",
+    "encode_topk",
+    "largest",
+    "sparse_decode",
+    "sparsify",
+    "topk",
+]

@@ -1,6 +1,6 @@
 """AuxK: dead latents learn by predicting what the others left unexplained.
 
-    e = x − y        ê = Σ over the k_aux largest dead pre-activations of ReLU(h_f) W_dec[f]
+    e = target − y        ê = Σ over the k_aux largest dead pre-activations of ReLU(h_f) W_dec[f]
     L = Σ‖e − ê‖² / Σ‖e − ē‖²        (not a number → 0)
 
 Gao et al. 2024, arXiv:2406.04093, appendix A.2; coefficient 1/32 as there. The residual e is a target: no gradient

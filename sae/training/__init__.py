@@ -4,8 +4,9 @@ from sae.training import checkpoint
 from sae.training.config import TrainConfig
 from sae.training.history import cut_back
 from sae.training.loop import Batches, Progress, loop
+from sae.training.places import Places, one_site
 from sae.training.side_by_side import Failed, Moved, OnePass, Run, side_by_side
-from sae.training.state import State, begun, initial, result, start, untrained
+from sae.training.state import State, begun, initial, result, starts, untrained
 from sae.training.validation import validation_scores
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Failed",
     "Moved",
     "OnePass",
+    "Places",
     "Progress",
     "Run",
     "State",
@@ -22,9 +24,10 @@ __all__ = [
     "cut_back",
     "initial",
     "loop",
+    "one_site",
     "result",
     "side_by_side",
-    "start",
+    "starts",
     "untrained",
     "validation_scores",
 ]

@@ -24,7 +24,7 @@ from sae.training.config import TrainConfig
 from sae.training.snapshot import state_from, tensors_of, values_of
 from sae.training.state import State, result
 
-FORMAT = 2
+FORMAT = 3
 TENSORS = "state.safetensors"
 RECORD = "state.json"
 

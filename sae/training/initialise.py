@@ -1,6 +1,6 @@
-"""What training starts from.
+"""What is done to the activations of a site before training.
 
-    s = √(d / E‖x − m‖²)        b_dec = s · m        W_dec = random unit rows        W_enc = W_decᵀ
+    s = √(d / E‖x − m‖²)        b_dec = s · m
 
 1. Scaled activations s·x have a centred mean square norm of d, so that rates, clipping and coefficients mean the same
    at every site. The centre m, where `b_dec` starts, is the geometric median, argmin_m Σ‖x − m‖, by Weiszfeld's
@@ -22,9 +22,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.core.errors import InputError
-from sae.core.random import generator
-from sae.dictionary import Dictionary, DictionaryConfig
-from sae.training.optimiser import unit_rows
 
 _TOLERANCE = 1e-5
 _MAX_ITERATIONS = 100
@@ -78,8 +75,9 @@ def start_of(sample: Float[Tensor, "token d"], how: Scale) -> Start:
     spread = float((rows - rows.mean(0)).square().sum(1).mean())
     scale = 1.0 if how == "none" else _scale(rows, spread, how)
     deviation = float((x - x.mean(0)).square().sum(1).mean()) ** 0.5
-    gammas = (float(mean.norm()) / deviation for mean in (x.mean(0), x.mean(0) - centre))
-    return Start(how, scale, (centre * scale).to(sample.dtype), *gammas, len(x), len(x) - len(rows))
+    mean = x.mean(0)
+    gamma, gamma_read = float(mean.norm()) / deviation, float((mean - centre).norm()) / deviation
+    return Start(how, scale, (centre * scale).to(sample.dtype), gamma, gamma_read, len(x), len(x) - len(rows))
 
 
 def _check(sample: Float[Tensor, "token d"]) -> None:
@@ -132,18 +130,3 @@ def geometric_median(sample: Float[Tensor, "token d"]) -> Float[Tensor, "d"]:
         if done:
             break
     return median.to(sample.dtype)
-
-
-def initial_dictionary(config: DictionaryConfig, b_dec: Float[Tensor, "d"], seed: int) -> Dictionary:
-    """Random unit decoder rows, the encoder their transpose; in scaled units.
-
-    It lies on the device of `b_dec`; its numbers do not depend on the device.
-    """
-    dictionary = Dictionary(config).to(b_dec.device)
-    rows = torch.randn(config.d_sae, config.d_out, generator=generator(seed, "weights"))
-    with torch.no_grad():
-        dictionary.W_dec.copy_(rows)
-        unit_rows(dictionary)
-        dictionary.encoder_rows.copy_(dictionary.W_dec)
-        dictionary.b_dec.copy_(b_dec)
-    return dictionary

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from sae.core.errors import WorldError
 from sae.training.config import TrainConfig
-from sae.training.loop import Batches, Progress, loop
+from sae.training.loop import NO_TERM, Batches, Progress, loop
 from sae.training.state import State
+from sae.training.step import Term
 
 
 class OnePass:
@@ -43,6 +44,8 @@ class Run(NamedTuple):
 
     state: State
     config: TrainConfig
+    term: Term = NO_TERM
+    """One more term of its loss."""
 
 
 class Moved(NamedTuple):
@@ -66,11 +69,11 @@ def side_by_side(runs: Sequence[Run], batches: Batches) -> Iterator[Moved | Fail
         WorldError: a batch cannot be read.
     """
     shared = OnePass(batches)
-    loops = [loop(run.state, shared, run.config) for run in runs]
+    loops = [loop(run.state, shared, run.config, run.term) for run in runs]
     going = set(range(len(runs)))
     while going:
         number = min(going, key=lambda i: (runs[i].state.step, i))
-        state, config = runs[number]
+        state, config, _ = runs[number]
         if state.step >= config.n_steps:
             going.remove(number)
             continue

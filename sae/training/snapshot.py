@@ -27,7 +27,8 @@ def tensors_of(state: State) -> dict[str, Tensor]:
         tensors |= {f"optimiser.{moment}.{name}": value for moment, value in moments.items()}
     others = ((f.name, getattr(state, f.name)) for f in dataclasses.fields(state) if f.name not in _APART)
     tensors |= {f"state.{name}": value for name, value in others if isinstance(value, Tensor)}
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    # Matching pursuit has one parameter under two names, which safetensors refuses: each gets memory of its own.
+    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
 
 
 def values_of(state: State) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def state_from(values: dict[str, Any], tensors: dict[str, Tensor], device: torch
     Raises:
         KeyError, RuntimeError, ValueError: something is missing or of another shape or type.
     """
-    dictionary = Dictionary(DictionaryConfig.model_validate(values["dictionary"])).to(device)
+    dictionary = Dictionary(DictionaryConfig.model_validate(values["dictionary"])).to(device).train()
     dictionary.load_state_dict(_below("dictionary.", tensors))
     optimiser = adam(dictionary)
     parameters = dict(dictionary.named_parameters())

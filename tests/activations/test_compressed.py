@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,6 @@ from sae.activations.reader import Activations
 from sae.activations.shuffle import Mixing, ShuffledBatches
 from sae.core.errors import WorldError
 
-hdf5plugin = pytest.importorskip("hdf5plugin")
 SITE = "embed"
 
 

@@ -12,6 +12,7 @@ from sae.core.metrics import JsonLines
 from sae.synthetic import Synthetic, SyntheticConfig
 from sae.training import State, TrainConfig, checkpoint, cut_back, initial, loop, result
 from sae.training.snapshot import tensors_of, values_of
+from tests.training.presets import TRAINED, places_of
 
 CONFIG = TrainConfig(
     d_sae=48, l0=4, tokens=30 * 64, batch=64, dead_after_tokens=128, log_every_steps=3, learning_rate=3e-3
@@ -19,21 +20,21 @@ CONFIG = TrainConfig(
 DATA = Synthetic(SyntheticConfig(d=12, n_directions=24, l0=3), batch=64)
 
 
-def start() -> State:
-    return initial(DATA.batch(10_000), CONFIG)
+def start(config: TrainConfig = CONFIG) -> State:
+    return initial(DATA.batch(10_000), config, places_of(config))
 
 
-def run(folder: Path, until: int, save_every: int = 5) -> State:
+def run(folder: Path, until: int, config: TrainConfig = CONFIG) -> State:
     """Starts or resumes in `folder`, as a pipeline does, and is killed after step `until`."""
-    found = checkpoint.latest(folder / "checkpoints", CONFIG)
-    state = found.state or start()
+    found = checkpoint.latest(folder / "checkpoints", config)
+    state = found.state or start(config)
     cut_back(folder / "metrics.jsonl", state.step)
     with JsonLines(folder / "metrics.jsonl") as sink:
-        for progress in loop(state, DATA, CONFIG):
+        for progress in loop(state, DATA, config):
             if progress.metrics:
                 sink.record(progress.step, progress.metrics)
-            if progress.step % save_every == 0:
-                checkpoint.save(state, CONFIG, folder / "checkpoints")
+            if progress.step % 5 == 0:
+                checkpoint.save(state, config, folder / "checkpoints")
             if progress.step == until:
                 break
     return state
@@ -61,6 +62,20 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, kills):
         run(tmp_path / "killed", until=step)
     assert_equal_bits(run(tmp_path / "killed", until=30), whole)
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("preset", TRAINED)
+def test_every_preset_resumes_to_the_same_bits(tmp_path, preset):
+    config = CONFIG.model_copy(update={"preset": preset})
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = run(tmp_path / "whole", 30, config)
+    for step in (8, 17, 24):
+        run(tmp_path / "killed", step, config)
+    assert_equal_bits(run(tmp_path / "killed", 30, config), whole)
+    assert history(tmp_path / "killed") == history(tmp_path / "whole")
+    loaded, x = sae.load(tmp_path / "killed" / "checkpoints" / "step-000000030"), DATA.batch(77)
+    assert torch.equal(loaded(x[:, : loaded.d_in]), result(whole)(x[:, : loaded.d_in]))
 
 
 def test_a_checkpoint_before_the_first_step(tmp_path):

@@ -1,23 +1,19 @@
 """Runs that share one pass over the activations end with the bits that each has alone."""
 
-from typing import get_args
-
 import pytest
 import torch
 
 from sae.synthetic import Synthetic, SyntheticConfig
 from sae.training import Failed, Moved, Run, State, TrainConfig, initial, loop, side_by_side
 from sae.training.snapshot import tensors_of, values_of
+from tests.training.presets import TRAINED, places_of
 
 DATA = Synthetic(SyntheticConfig(d=12, n_directions=24, l0=3), batch=64)
 CONFIG = TrainConfig(d_sae=32, l0=4, tokens=12 * 64, batch=64, dead_after_tokens=128, log_every_steps=5)
 MEMBERS = [
     *(CONFIG.model_copy(update={"l0": l0, "seed": seed}) for l0 in (2, 4) for seed in (0, 1)),
     CONFIG.model_copy(update={"tokens": 7 * 64}),
-    *(
-        CONFIG.model_copy(update={"preset": preset})
-        for preset in get_args(TrainConfig.model_fields["preset"].annotation)
-    ),
+    *(CONFIG.model_copy(update={"preset": preset}) for preset in TRAINED),
 ]
 
 
@@ -33,7 +29,7 @@ class Counted:
 
 
 def start(config: TrainConfig, until: int = 0) -> State:
-    state = initial(DATA.batch(10_000), config)
+    state = initial(DATA.batch(10_000), config, places_of(config))
     for progress in loop(state, DATA, config) if until else ():
         if progress.step == until:
             break
@@ -46,9 +42,9 @@ def assert_equal_bits(a: State, b: State) -> None:
         assert torch.equal(value, tensors_of(b)[name]), name
 
 
-@pytest.mark.parametrize("begin", [[0] * len(MEMBERS), [3, 0, 7, 5, 7, *[2] * len(MEMBERS)]])
+@pytest.mark.parametrize("begin", [[0] * len(MEMBERS), [3, 0, 7, 5, 7, *[2] * len(TRAINED)]])
 def test_every_member_ends_as_if_alone_and_each_batch_is_read_once(begin: list[int]) -> None:
-    counted, states = Counted(), [start(config, n) for config, n in zip(MEMBERS, begin, strict=False)]
+    counted, states = Counted(), [start(config, n) for config, n in zip(MEMBERS, begin, strict=True)]
     seen: dict[int, list[int]] = {}
     for event in side_by_side([Run(s, c) for s, c in zip(states, MEMBERS, strict=True)], counted):
         assert isinstance(event, Moved)
