@@ -1,5 +1,6 @@
 """The stage *train* in one process: members of a sweep, kills, milestones, validation, logs, and what is refused."""
 
+import importlib
 import json
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -208,8 +209,7 @@ def test_wandb_is_a_second_log_of_the_same_numbers(tmp_path: Path, together: Any
 
 def _logged(log: Path) -> dict[int, float]:
     """FVU by step in wandb's own file."""
-    from wandb.proto import wandb_internal_pb2
-
+    wandb_internal_pb2: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
     found = {}
     for data in _leveldb_records(log.read_bytes()):
         record = wandb_internal_pb2.Record()
