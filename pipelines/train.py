@@ -28,10 +28,9 @@ from sae.activations.reader import Activations
 from sae.activations.shuffle import ShuffledBatches
 from sae.core.errors import InputError, WorldError
 from sae.training import Failed, Moved, Run, TrainConfig, side_by_side
+from sae.training.run import N_SAMPLE
 
 VERSION = 3
-N_SAMPLE = 65_536
-"""Rows of the train split from which scale and centre are taken."""
 N_VALIDATION = 8_192
 """Rows of the validation split on which a run is validated."""
 
