@@ -8,7 +8,7 @@ from pydantic import Field
 from pipelines.stage import Inputs, Progress
 from sae.core.config import Strict
 
-VERSION = 1
+VERSION = 2
 
 
 class ReportConfig(Strict):

@@ -118,7 +118,7 @@ def _sinks(site: str, health: SiteHealth) -> Advice:
         topic="sinks",
         level="trouble" if sinks.share_of_mean_square >= SINKS_TROUBLE else "note",
         words=(
-            f"{sinks.n_rows:,} rows ({sinks.share_of_rows:.2g} of all) are sinks, longer than {SINK_MULTIPLE:g} times "
+            f"{sinks.n_rows:,} rows ({sinks.share_of_rows:.2%} of all) are sinks, longer than {SINK_MULTIPLE:g} times "
             f"the median norm, {where}; they hold {sinks.share_of_mean_square:.0%} of the mean square. Training starts "
             f"from the other rows (train.scale: auto) but still spends error and latents on these; {key}: {value} "
             f"leaves them out of the harvest, unless the dictionary has to reconstruct them too."
@@ -160,14 +160,14 @@ def _tokens(site: str, health: SiteHealth) -> Iterator[Advice]:
     long = [token for token in all_named if token.times_median >= SINK_MULTIPLE]
     named = (long or all_named)[:NAMED]
     share = sum(token.share_of_mean_square for token in long or all_named)
-    words = ", ".join(f"{token.text!r} ({token.times_median:.2g})" for token in named)
+    words = ", ".join(f"{token.text!r} ({token.times_median:.3g})" for token in named)
     cure = f" harvest.exclude.high_norm: {SINK_MULTIPLE:g} leaves such rows out." if long else ""
     yield Advice(
         site=site,
         topic="tokens",
         level="trouble" if long and share >= SINKS_TROUBLE else "note",
-        words=f"{len(all_named)} tokens are unlike the median token in length (times its mean norm): {words}; "
-        f"{'the longest of them' if long else 'together they'} hold {share:.1%} of the mean square.{cure}",
+        words=f"Tokens whose rows are unlike the median token's in length (times its mean norm): {words}; "
+        f"the {len(long or all_named)} {'longest' if long else 'such'} hold {share:.1%} of the mean square.{cure}",
         numbers={f"times_median_{token.id}": token.times_median for token in named},
         key="harvest.exclude.high_norm" if long else "",
         value=f"{SINK_MULTIPLE:g}" if long else "",
@@ -185,7 +185,7 @@ def _dimensions(site: str, health: SiteHealth) -> Iterator[Advice]:
         site=site,
         topic="dimensions",
         level="note",
-        words=f"Dimensions {', '.join(f'{one.dimension} ({one.times_median:.2g})' for one in named)} stand out (times "
+        words=f"Dimensions {', '.join(f'{one.dimension} ({one.times_median:.3g})' for one in named)} stand out (times "
         f"the median one) and hold {share:.0%} of the mean square, {cause}. int8 rounds all others more coarsely for "
         f"them: store float16 or bfloat16 where that matters.",
         numbers={f"times_median_{one.dimension}": one.times_median for one in named},
