@@ -269,7 +269,7 @@ def _result_of_run(run: Any, outcomes: list[Any]) -> dict[str, Any]:
         "path": str(outcomes[-1].artifact.path),
         "reused": all(outcome.reused for outcome in outcomes),
         "artifacts": {stage: found[0] for stage, found in paths.items()},
-        "scorecard": headline(run.artifacts(0)),
+        "scorecard": headline([run.artifacts(member) for member in range(len(run.members))]),
         **({"paths": paths} if len(run.members) > 1 else {}),
     }
 

@@ -2,9 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sae.core.artifact import Artifact
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sae.dashboard.stability import SeedGroup
 
 COLUMNS = {
     "fvu": ("FVU", "4f"),
@@ -23,13 +28,27 @@ NAMES = {
 }
 
 
-def headline(artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
-    """The dictionary's scores with their intervals: {metric: {value, low, high}}; empty without an evaluation."""
-    return _contenders(artifacts).get("dictionary", {})
+def headline(members: Sequence[Mapping[str, Artifact]]) -> dict[str, Any]:
+    """The first dictionary's scores with their intervals, {metric: {value, low, high}}, empty without an evaluation.
+
+    `stability` stands beside them where members of a sweep differ in nothing but the seed: a list of their groups.
+    """
+    groups = _groups(members)
+    stability = {"stability": [group.record() for group in groups]} if groups else {}
+    return {**_contenders(members[0]).get("dictionary", {}), **stability}
+
+
+def _groups(members: Sequence[Mapping[str, Artifact]]) -> Sequence["SeedGroup"]:
+    trained = [artifacts for artifacts in members if "train" in artifacts]
+    if len(trained) < 2:
+        return ()
+    from sae.dashboard.stability import seed_groups
+
+    return seed_groups(trained)
 
 
 def show(members: Sequence[Mapping[str, Artifact]], stream: TextIO) -> None:
-    """Prints one table, the dictionary beside its baselines, for each member of a sweep."""
+    """Prints one table, the dictionary beside its baselines, for each member of a sweep, and the stability of seeds."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -51,6 +70,33 @@ def show(members: Sequence[Mapping[str, Artifact]], stream: TextIO) -> None:
                 NAMES.get(name, name), *(_cell(scores.get(key), digits) for key, (_, digits) in COLUMNS.items())
             )
         console.print(table)
+    if groups := _groups(members):
+        console.print(_stability(groups))
+
+
+def _stability(groups: Sequence["SeedGroup"]) -> "Table":
+    """Rows of latents found again, beside chance."""
+    from rich import box
+    from rich.table import Table
+
+    from sae.dashboard.stability import stability_table
+
+    shown = stability_table(groups)
+    assert shown is not None, "there is a group"
+    caption = (
+        f"Share of latents whose partner in another seed has a cosine above {shown.above}: {shown.method}.\n"
+        f"95 % intervals by bootstrap {shown.interval}. Larger is better."
+    )
+    labels = ("seeds", "latents", "found again", "by chance", "matched cosine", "by chance")
+    table = Table("", *labels, title="Stability across seeds", caption=caption, box=box.SIMPLE)
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for row in shown.rows:
+        share, cosine = (f"{cell.value}\n{cell.interval}" for cell in (row.share, row.cosine))
+        table.add_row(
+            row.name, row.seeds, f"{row.latents}\n{row.dead}", share, row.chance_share, cosine, row.chance_cosine
+        )
+    return table
 
 
 def _contenders(artifacts: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:

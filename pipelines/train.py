@@ -21,7 +21,7 @@ from sae.activations.quality import mean_autocorrelation, shuffle_quality
 from sae.activations.reader import Activations
 from sae.activations.shuffle import ShuffledBatches
 from sae.core.metrics import JsonLines
-from sae.training import TrainConfig, begun, checkpoint, cut_back, loop, result, start
+from sae.training import TrainConfig, begun, checkpoint, cut_back, loop, one_site, result, starts
 from sae.training.initialise import Start
 from sae.training.state import State
 
@@ -76,10 +76,11 @@ def _state(
         return latest.state
     assert config.site is not None
     sample = activations.sample("train", config.site, N_SAMPLE)
-    begin = start(sample, config)
-    progress.say(begin.words)
-    (checkpoints.parent / START).write_text(json.dumps(_kept(begin), indent=1) + "\n", encoding="utf-8")
-    state = begun(begin, config, config.site, inputs.model_fingerprint())
+    places = one_site(sample.shape[1], config.site, inputs.model_fingerprint())
+    begin = starts(sample, config, places)
+    progress.say(begin.source[0].words)
+    (checkpoints.parent / START).write_text(json.dumps(_kept(begin.source[0]), indent=1) + "\n", encoding="utf-8")
+    state = begun(begin, sample, config, places)
     result(state).save(checkpoints.parent / "untrained")
     return state
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from sae.catalogue.top_examples import Entries
-from sae.kernels.code import Code, DenseCode, FixedCode
+from sae.kernels.code import Code, DenseCode, FixedCode, RaggedCode
 
 BEFORE, AFTER = 20, 10
 WIDTH = BEFORE + 1 + AFTER
@@ -79,6 +79,17 @@ def pick(code: Code, rows: Int[np.ndarray, "n"], latents: Int[np.ndarray, "n"]) 
             picked = values[row, latent]
         case FixedCode(values=values, indices=indices):
             picked = (values[row] * (indices[row] == latent[:, None])).sum(-1)
+        case RaggedCode():
+            picked = _pick_pairs(code, row * code.d_sae + latent)
         case _:
             assert_never(code)
     return picked.float().cpu().numpy()
+
+
+def _pick_pairs(code: RaggedCode, wanted: Int[torch.Tensor, "n"]) -> Float[torch.Tensor, "n"]:
+    """Values of the pairs whose key token · d_sae + latent is asked for; zero where there is none."""
+    keys, order = (code.tokens * code.d_sae + code.indices).sort()
+    if not len(keys):
+        return code.values.new_zeros(len(wanted))
+    place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+    return code.values[order[place]] * (keys[place] == wanted)

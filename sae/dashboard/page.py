@@ -23,6 +23,7 @@ from sae.dashboard.facts import facts_of
 from sae.dashboard.health import health_of
 from sae.dashboard.member import FINDING_STAGES, Member, read_members
 from sae.dashboard.scorecard import METRICS, scorecard_of, sweep_rows
+from sae.dashboard.stability import seed_groups, stability_table
 from sae.probe.knowledge import Question
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -78,6 +79,7 @@ def report(title: str, n_cards: int, members: Sequence[Mapping[str, Artifact]], 
             scorecards=[card for member in read if (card := scorecard_of(member)) is not None],
             sweep=sweep_rows(read) if len(read) > 1 else (),
             metrics=METRICS,
+            stability=stability_table(seed_groups(members)),
             curves=curves_of(read),
             densities=densities,
             parts=parts,

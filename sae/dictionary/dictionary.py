@@ -1,13 +1,14 @@
 """A dictionary: sparse codes of activations over learned directions.
 
-    h = (x − b_dec) W_enc + b_enc        z = activation(h)        y = z W_dec + b_dec
+    h = (x − b_dec) W_enc + b_enc        z = activation(h)        y = z W_dec + b_dec  (+ W_skip x)
 
 `decode` is affine in the code. Parameters are in the units of the model (a trainer folds its input scale in), and
-both matrices are stored contiguous by latent, so that what touches k latents reads k rows.
+both matrices are stored contiguous by latent, so that what touches k latents reads k rows. A dictionary is made in
+evaluation mode; only BatchTopK tells the modes apart.
 """
 
 from pathlib import Path
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import torch
 from jaxtyping import Float
@@ -16,8 +17,19 @@ from torch import Tensor, nn
 from sae import kernels
 from sae.core.errors import InputError
 from sae.dictionary import files
-from sae.dictionary.config import DictionaryConfig, Relu, TopK
+from sae.dictionary.config import BatchTopK, DictionaryConfig, Gated, JumpRelu, MatchingPursuit, Relu, TopK
+from sae.dictionary.jumprelu import jump
+from sae.dictionary.parameters import add_to, named_in_file
+from sae.dictionary.pursuit import pursue
 from sae.kernels import Code, DenseCode
+
+
+class Encoded(NamedTuple):
+    """A code, and the pre-activations that it was made of where they were made at all."""
+
+    code: Code
+    pre: Float[Tensor, "*token n"]
+    """Of every latent (the gate's, where there is one); n = 0 where the activation selects without keeping them."""
 
 
 class Dictionary(nn.Module):
@@ -30,14 +42,23 @@ class Dictionary(nn.Module):
         InputError: sizes that do not fit each other.
     """
 
+    encoder_rows: nn.Parameter
+    b_enc: nn.Parameter
+    W_dec: nn.Parameter
+    b_dec: nn.Parameter
+    W_skip: nn.Parameter
+    """[d_out, d_in]; only where the configuration has a skip."""
+    threshold: Tensor
+    """[d_sae] for JumpReLU, one number for BatchTopK; only there."""
+    r_mag: nn.Parameter
+    b_mag: nn.Parameter
+
     def __init__(self, config: DictionaryConfig) -> None:
         super().__init__()
         config.check()
         self.config = config
-        self.encoder_rows = nn.Parameter(torch.zeros(config.d_sae, config.d_in))
-        self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
-        self.W_dec = nn.Parameter(torch.zeros(config.d_sae, config.d_out))
-        self.b_dec = nn.Parameter(torch.zeros(config.d_out))
+        add_to(self, config)
+        self.eval()
 
     @property
     def W_enc(self) -> Float[Tensor, "d_in d_sae"]:  # noqa: N802 (the field's name)
@@ -72,13 +93,37 @@ class Dictionary(nn.Module):
         Raises:
             InputError: x has another width than `d_in`.
         """
+        return self.encoded(x).code
+
+    def encoded(self, x: Float[Tensor, "*token d_in"]) -> Encoded:
+        """As `encode`, with the pre-activations that an objective may need beside the code."""
+        none = x.new_zeros(*x.shape[:-1], 0)
         match self.config.activation:
             case TopK(k=k):
-                return kernels.encode_topk(self.centred(x), self.encoder_rows, self.b_enc, k)
+                return Encoded(kernels.encode_topk(self.centred(x), self.encoder_rows, self.b_enc, k), none)
+            case BatchTopK(k=k) if self.training:
+                return Encoded(kernels.encode_batchtopk(self.centred(x), self.encoder_rows, self.b_enc, k), none)
+            case BatchTopK():
+                return Encoded(self._above(x), none)
+            case JumpRelu(bandwidth=bandwidth) if self.training:
+                pre = self.pre_activations(x)
+                return Encoded(DenseCode(jump(pre, self.threshold, bandwidth)), pre)
+            case JumpRelu():
+                return Encoded(self._above(x), none)
             case Relu():
-                return DenseCode(self.pre_activations(x).relu())
+                pre = self.pre_activations(x)
+                return Encoded(DenseCode(pre.relu()), pre)
+            case Gated():
+                pre = self.pre_activations(x)
+                size = self.r_mag.exp() * (pre - self.b_enc) + self.b_mag
+                return Encoded(DenseCode(size.relu() * (pre > 0)), pre)
+            case MatchingPursuit(k=k):
+                return Encoded(pursue(self.centred(x), self.W_dec, k), none)
             case _:
                 assert_never(self.config.activation)
+
+    def _above(self, x: Float[Tensor, "*token d_in"]) -> Code:
+        return kernels.encode_threshold(self.centred(x), self.encoder_rows, self.b_enc, self.threshold)
 
     def decode(self, code: Code) -> Float[Tensor, "*token d_out"]:
         """The activations that a code stands for.
@@ -91,17 +136,23 @@ class Dictionary(nn.Module):
         return kernels.sparse_decode(code, self.W_dec) + self.b_dec
 
     def forward(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token d_out"]:
-        """decode(encode(x))."""
-        return self.decode(self.encode(x))
+        """decode(encode(x)), plus what a transcoder's skip adds."""
+        return self.with_skip(self.decode(self.encode(x)), x)
+
+    def with_skip(self, y: Float[Tensor, "*token d_out"], x: Float[Tensor, "*token d_in"]) -> Tensor:
+        """y + W_skip x; y itself where there is no skip."""
+        return y + x @ self.W_skip.T if self.config.skip else y
+
+    def copy(self) -> "Dictionary":
+        """Another one with the same values."""
+        made = Dictionary(self.config).to(self.b_dec)
+        made.load_state_dict(self.state_dict())
+        return made
 
     def save(self, folder: Path | str) -> None:
         """Writes `weights.safetensors` and `config.yaml` into `folder`; equal dictionaries give equal bytes."""
-        weights = {name: getattr(self, attribute) for name, attribute in _SAVED.items()}
+        weights = {named_in_file(name): value for name, value in self.state_dict().items()}
         files.write(Path(folder), self.config, weights)
-
-
-_SAVED = {"W_enc": "encoder_rows", "W_dec": "W_dec", "b_enc": "b_enc", "b_dec": "b_dec"}
-"""Name in the file to name in the module. `W_enc` is saved as [d_sae, d_in], contiguous by latent."""
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> Dictionary:
@@ -113,9 +164,9 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Dictionary:
     """
     config = files.read_config(Path(folder))
     dictionary = Dictionary(config)
-    expected = {name: tuple(getattr(dictionary, attribute).shape) for name, attribute in _SAVED.items()}
-    weights = files.read_weights(Path(folder), expected)
+    state = dictionary.state_dict()
+    weights = files.read_weights(Path(folder), {named_in_file(n): tuple(v.shape) for n, v in state.items()})
     with torch.no_grad():
-        for name, attribute in _SAVED.items():
-            getattr(dictionary, attribute).copy_(weights[name])
+        for name, value in state.items():
+            value.copy_(weights[named_in_file(name)])
     return dictionary.to(device)

@@ -1,7 +1,7 @@
 """A dictionary on disk: `config.yaml` (its `DictionaryConfig`) and `weights.safetensors`, float32.
 
 The file holds W_enc and W_dec as [d_sae, d] (contiguous by latent), b_enc [d_sae] and b_dec [d_out], in the units of
-the model.
+the model; W_skip [d_out, d_in] where there is a skip, and what the activation owns (`sae.dictionary.parameters`).
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ WEIGHTS = "weights.safetensors"
 def write(folder: Path, config: DictionaryConfig, weights: dict[str, Tensor]) -> None:
     """Writes both files; equal values give equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    cpu = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in weights.items()}
+    cpu = {name: value.detach().to("cpu", torch.float32).clone().contiguous() for name, value in weights.items()}
     save_file(cpu, folder / WEIGHTS)
     (folder / CONFIG).write_text(yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8")
 

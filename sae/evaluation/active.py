@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from sae.kernels.code import Code, DenseCode, FixedCode
+from sae.kernels.code import Code, DenseCode, FixedCode, RaggedCode
 
 
 class Active(NamedTuple):
@@ -22,13 +22,16 @@ NOTHING = Active(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.ze
 
 def active(code: Code) -> Active:
     """The entries of a code over a list of tokens that are above zero."""
-    tokens, places = torch.nonzero(code.values > 0, as_tuple=True)
-    values = code.values[tokens, places].detach().float()
     match code:
-        case DenseCode():
-            latents = places
-        case FixedCode(indices=indices):
-            latents = indices[tokens, places]
+        case DenseCode(values=values):
+            tokens, latents = torch.nonzero(values > 0, as_tuple=True)
+            values = values[tokens, latents]
+        case FixedCode(values=values, indices=indices):
+            tokens, places = torch.nonzero(values > 0, as_tuple=True)
+            values, latents = values[tokens, places], indices[tokens, places]
+        case RaggedCode(values=values, indices=indices):
+            kept = values > 0
+            tokens, values, latents = code.tokens[kept], values[kept], indices[kept]
         case _:
             assert_never(code)
-    return Active(tokens.cpu().numpy(), latents.cpu().numpy(), values.cpu().numpy())
+    return Active(tokens.cpu().numpy(), latents.cpu().numpy(), values.detach().float().cpu().numpy())

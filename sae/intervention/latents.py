@@ -21,7 +21,7 @@ from sae.dictionary import Dictionary
 from sae.intervention.lookup import aligned, check_rows, check_width, look_up
 from sae.intervention.positions import Everywhere, Positions, selected
 from sae.intervention.whole import check_number
-from sae.kernels import Code, DenseCode, FixedCode
+from sae.kernels import Code, DenseCode, FixedCode, RaggedCode
 from sae.lm.hooks import Context
 from sae.lm.site import parse_site
 
@@ -118,6 +118,10 @@ def latent_values(code: Code, latents: Tensor) -> Tensor:
         case FixedCode():
             held = code.indices[..., None, :] == latents[:, None]
             return (held * code.values[..., None, :]).sum(-1)
+        case RaggedCode():
+            held = (code.indices[:, None] == latents) * code.values[:, None]
+            sums = held.new_zeros(code.n_tokens, len(latents)).index_add(0, code.tokens, held)
+            return sums.view(*code.shape, len(latents))
         case _:
             assert_never(code)
 

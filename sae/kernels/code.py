@@ -1,9 +1,11 @@
 """What a dictionary's encoder returns: the activations of its latents, sparse by type.
 
-`DenseCode` holds a value for every latent; `FixedCode` holds k values and the latents that they belong to, so that
-nothing grows with the number of latents. The union is closed: consumers `match` on it.
+`DenseCode` holds a value for every latent; `FixedCode` holds k values a token and the latents that they belong to, and
+`RaggedCode` any number a token, so that nothing grows with the number of latents. The union is closed: consumers
+`match` on it.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -69,4 +71,51 @@ class FixedCode:
         return FixedCode(self.values.detach(), self.indices, self.d_sae)
 
 
-Code = DenseCode | FixedCode
+@dataclass(frozen=True, eq=False)
+class RaggedCode:
+    """Any number of active latents a token: pairs (token, latent) in the order of tokens.
+
+    `values[starts[t]:starts[t + 1]]` are the activations of latents `indices[starts[t]:starts[t + 1]]` at token t, the
+    leading axes taken as one. The indices of one token are distinct, and ascend from an encoder. Values are positive as
+    a rule; a value of zero is an inactive latent.
+    """
+
+    values: Float[Tensor, "pair"]
+    indices: Int64[Tensor, "pair"]
+    starts: Int64[Tensor, "bound"]
+    """n_tokens + 1 bounds, from 0 to the number of pairs."""
+    shape: tuple[int, ...]
+    """Leading axes."""
+    d_sae: int
+
+    @property
+    def n_tokens(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def tokens(self) -> Int64[Tensor, "pair"]:
+        """The token of each pair, the leading axes taken as one."""
+        counts = self.starts.diff()
+        token = torch.arange(len(counts), device=counts.device)
+        return token.repeat_interleave(counts, output_size=len(self.values))
+
+    def dense(self) -> Float[Tensor, "*token d_sae"]:
+        """The activation of every latent: [..., d_sae], zero where none is stored; carries the gradient."""
+        zeros = self.values.new_zeros(self.n_tokens * self.d_sae)
+        return zeros.scatter(0, self.tokens * self.d_sae + self.indices, self.values).view(*self.shape, self.d_sae)
+
+    def l0(self) -> Int64[Tensor, "*token"]:
+        """How many latents are active at each token."""
+        active = (self.values > 0).to(torch.int64)
+        return active.new_zeros(self.n_tokens).index_add_(0, self.tokens, active).view(self.shape)
+
+    def fired(self) -> Bool[Tensor, "d_sae"]:
+        """Which latents are active at any token."""
+        return torch.bincount(self.indices[self.values > 0], minlength=self.d_sae) > 0
+
+    def detach(self) -> "RaggedCode":
+        """The same values without their gradient."""
+        return RaggedCode(self.values.detach(), self.indices, self.starts, self.shape, self.d_sae)
+
+
+Code = DenseCode | FixedCode | RaggedCode

@@ -1,9 +1,9 @@
-"""The loss of a dictionary: reconstruction error plus an auxiliary term.
+"""The loss of a dictionary: reconstruction error plus a penalty, a gate's and an auxiliary term.
 
-    L = mean over tokens and dimensions of (x − y)² + auxiliary
+    L = mean over tokens and dimensions of (y − ŷ)² + λ · penalty + gate + auxiliary
 
 The input is scaled so that its centred mean square norm is d_in; the first term is then close to the fraction of
-variance unexplained, whatever the width, and the auxiliary's coefficient means the same at every site.
+variance unexplained, whatever the width, and the other terms' coefficients mean the same at every site.
 """
 
 from typing import NamedTuple
@@ -11,10 +11,30 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sae import kernels
 from sae.core.config import Strict
-from sae.dictionary import Dictionary
+from sae.dictionary import Dictionary, TopK
+from sae.dictionary.dictionary import Encoded
 from sae.kernels import Code
 from sae.objective.auxiliary import Auxiliary, NoAuxiliary, auxiliary_loss
+from sae.objective.gate import Gate, NoGate, gate_loss
+from sae.objective.reconstruction import MeanSquare, MultiTopK, Reconstruction, narrowed, reconstructed
+from sae.objective.sparsity import NoPenalty, Penalty, penalty
+from sae.parallel import Alone, Axis
+
+ALONE = Alone()
+
+
+class Situation(NamedTuple):
+    """What a loss needs to know of the run beside the batch."""
+
+    dead: Bool[Tensor, "d_sae"]
+    """Latents that count as dead."""
+    strength: float = 0.0
+    """λ, the penalty's weight."""
+    step: int = 0
+    data: Axis = ALONE
+    """Ranks that divide the batch: what couples its tokens is summed over them."""
 
 
 class Loss(NamedTuple):
@@ -23,9 +43,11 @@ class Loss(NamedTuple):
     total: Float[Tensor, ""]
     """What is minimised."""
     reconstruction: Float[Tensor, ""]
-    """Mean squared error per dimension, in the units of the input."""
+    """Mean squared error per dimension of the whole code, in scaled units."""
     auxiliary: Float[Tensor, ""]
     """The weighted auxiliary term."""
+    penalty: Float[Tensor, ""]
+    """The weighted penalty."""
     code: Code
     """The code of the input."""
     reconstructed: Float[Tensor, "token d_out"]
@@ -35,20 +57,44 @@ class Loss(NamedTuple):
 class Objective(Strict):
     """The terms of the loss."""
 
+    reconstruction: Reconstruction = MeanSquare()
+    """How far what is decoded is from the target."""
+    penalty: Penalty = NoPenalty()
+    """What keeps codes sparse."""
+    gate: Gate = NoGate()
+    """What teaches a gate."""
     auxiliary: Auxiliary = NoAuxiliary()
     """What dead latents learn from."""
 
-    def loss(self, dictionary: Dictionary, x: Float[Tensor, "token d_in"], dead: Bool[Tensor, "d_sae"]) -> Loss:
+    def loss(
+        self,
+        dictionary: Dictionary,
+        x: Float[Tensor, "token d_in"],
+        target: Float[Tensor, "token d_out"],
+        situation: Situation,
+    ) -> Loss:
         """The loss on a batch of scaled activations.
 
         Args:
             dictionary: what is trained.
-            x: activations in scaled units.
-            dead: latents that count as dead.
+            x: activations that it reads, in scaled units.
+            target: those that it should write: x itself but for a transcoder.
+            situation: dead latents, strength, step, and the ranks that have the rest of the batch.
         """
-        code = dictionary.encode(x)
-        y = dictionary.decode(code)
-        residual = x - y
-        reconstruction = residual.square().mean()
-        auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, residual, dead)
-        return Loss(reconstruction + auxiliary, reconstruction, auxiliary, code, y)
+        encoded = self._encoded(dictionary, x)
+        y, error = reconstructed(self.reconstruction, dictionary, encoded.code, x, target, situation.step)
+        residual = target - y
+        weighted = penalty(self.penalty, dictionary, encoded, situation.strength, situation.data)
+        auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, residual, situation.dead, situation.data)
+        total = error + weighted + gate_loss(self.gate, dictionary, encoded, target) + auxiliary
+        code = narrowed(dictionary, encoded.code) if isinstance(self.reconstruction, MultiTopK) else encoded.code
+        return Loss(total, residual.detach().square().mean(), auxiliary, weighted, code, y)
+
+    def _encoded(self, dictionary: Dictionary, x: Float[Tensor, "token d_in"]) -> Encoded:
+        if not isinstance(self.reconstruction, MultiTopK):
+            return dictionary.encoded(x)
+        activation = dictionary.config.activation
+        assert isinstance(activation, TopK), "a wider code is TopK's"
+        k = min(activation.k * self.reconstruction.factor, dictionary.d_sae)
+        wide = kernels.encode_topk(dictionary.centred(x), dictionary.encoder_rows, dictionary.b_enc, k)
+        return Encoded(wide, x.new_zeros(len(x), 0))

@@ -4,10 +4,12 @@ from sae.training import checkpoint
 from sae.training.config import TrainConfig
 from sae.training.history import cut_back
 from sae.training.loop import Batches, Progress, loop
-from sae.training.state import State, begun, initial, result, start, untrained
+from sae.training.places import Places, one_site
+from sae.training.state import State, begun, initial, result, starts, untrained
 
 __all__ = [
     "Batches",
+    "Places",
     "Progress",
     "State",
     "TrainConfig",
@@ -16,7 +18,8 @@ __all__ = [
     "cut_back",
     "initial",
     "loop",
+    "one_site",
     "result",
-    "start",
+    "starts",
     "untrained",
 ]

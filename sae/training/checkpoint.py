@@ -15,19 +15,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
 from sae.core.errors import InputError, WorldError
 from sae.dictionary import Dictionary, DictionaryConfig
+from sae.dictionary.scale import Scales
 from sae.training.config import TrainConfig
+from sae.training.controller import Controller
 from sae.training.optimiser import adam
 from sae.training.state import State
 
-FORMAT = 1
+FORMAT = 2
 TENSORS = "state.safetensors"
 RECORD = "state.json"
+_CONTROLLER: TypeAdapter[Controller] = TypeAdapter(Controller)
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -114,7 +118,8 @@ def _record(state: State, config: TrainConfig) -> dict[str, Any]:
         "format": FORMAT,
         "step": state.step,
         "n_tokens": state.n_tokens,
-        "scale": state.scale,
+        "scales": state.scales.model_dump(mode="json"),
+        "controller": state.controller.model_dump(mode="json"),
         "dictionary": state.dictionary.config.model_dump(mode="json"),
         "config": config.hashed(),
         "environment": environment(),
@@ -122,27 +127,26 @@ def _record(state: State, config: TrainConfig) -> dict[str, Any]:
 
 
 def _tensors(state: State) -> dict[str, Tensor]:
-    tensors = {f"dictionary.{name}": p.detach() for name, p in state.dictionary.named_parameters()}
+    tensors = {f"dictionary.{name}": value.detach() for name, value in state.dictionary.state_dict().items()}
     for name, parameter in state.dictionary.named_parameters():
         for moment, value in state.optimiser.state.get(parameter, {}).items():
             assert moment in _MOMENTS
             tensors[f"adam.{moment}.{name}"] = value
-    return {name: value.cpu().contiguous() for name, value in tensors.items()} | {
-        "tokens_since_fired": state.tokens_since_fired.cpu()
-    }
+    tensors["tokens_since_fired"] = state.tokens_since_fired
+    return {name: value.cpu().clone().contiguous() for name, value in tensors.items()}
 
 
 def _state(record: dict[str, Any], tensors: dict[str, Tensor]) -> State:
     counters = tensors["tokens_since_fired"]
-    dictionary = Dictionary(DictionaryConfig.model_validate(record["dictionary"])).to(counters.device)
+    dictionary = Dictionary(DictionaryConfig.model_validate(record["dictionary"])).to(counters.device).train()
+    dictionary.load_state_dict({n: tensors[f"dictionary.{n}"] for n in dictionary.state_dict()})
     optimiser = adam(dictionary)
-    with torch.no_grad():
-        for name, parameter in dictionary.named_parameters():
-            parameter.copy_(tensors[f"dictionary.{name}"])
-            moments = {m: tensors[f"adam.{m}.{name}"] for m in _MOMENTS if f"adam.{m}.{name}" in tensors}
-            if moments:
-                optimiser.state[parameter] = moments
-    return State(dictionary, optimiser, record["scale"], counters, record["step"], record["n_tokens"])
+    for name, parameter in dictionary.named_parameters():
+        moments = {m: tensors[f"adam.{m}.{name}"] for m in _MOMENTS if f"adam.{m}.{name}" in tensors}
+        if moments:
+            optimiser.state[parameter] = moments
+    scales, controller = Scales.model_validate(record["scales"]), _CONTROLLER.validate_python(record["controller"])
+    return State(dictionary, optimiser, scales, counters, controller, record["step"], record["n_tokens"])
 
 
 def _check_config(path: Path, written: dict[str, Any], config: TrainConfig) -> None:

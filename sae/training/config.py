@@ -1,23 +1,57 @@
-"""Every knob of a training run, with its unit and source; defaults live only here."""
+"""Every knob of a training run, with its unit and source; defaults live only here.
 
+What a preset makes of them is `sae.training.presets`.
+"""
+
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from sae.core.config import EXECUTION, Strict
-from sae.dictionary import DictionaryConfig, TopK
-from sae.objective import AuxK, NoAuxiliary, Objective
 from sae.training.initialise import Scale
 from sae.training.schedule import Schedule, automatic_rate
+
+Preset = Literal[
+    "topk",
+    "batchtopk",
+    "matryoshka",
+    "relu",
+    "jumprelu",
+    "gated",
+    "matching_pursuit",
+    "transcoder",
+    "crosscoder",
+    "pca",
+    "random",
+    "identity",
+]
+CONTROLS: tuple[Preset, ...] = ("pca", "random", "identity")
+"""Presets that are computed from a sample, not trained."""
+CONTROLLED: tuple[Preset, ...] = ("relu", "jumprelu", "gated", "crosscoder")
+"""Presets whose l0 a controller reaches by moving the penalty's strength."""
+_BELONGS: dict[str, tuple[Preset, ...]] = {
+    "multi_topk": ("topk", "transcoder"),
+    "prefixes": ("matryoshka",),
+    "n_prefixes": ("matryoshka",),
+    "penalty": ("jumprelu",),
+    "bandwidth": ("jumprelu",),
+    "skip": ("transcoder",),
+    "target": ("transcoder",),
+}
+"""Keys that only some presets have."""
 
 
 class TrainConfig(Strict):
     """A dictionary and how it is trained."""
 
-    preset: Literal["topk"] = "topk"
-    """The architecture: topk (Gao et al. 2024, arXiv:2406.04093)."""
+    preset: Preset = "topk"
+    """The architecture and its loss: topk, batchtopk, matryoshka, relu, jumprelu, gated, matching_pursuit, transcoder,
+    crosscoder; or a control that is not trained: pca, random, identity."""
     site: str | None = None
-    """The harvested site to train on; may be left out where there is only one."""
+    """The harvested site to train on; may be left out where there is one, and for a crosscoder, which takes all."""
+    target: str | None = None
+    """transcoder: the harvested site that it writes."""
     d_sae: PositiveInt = 1024
     """Number of latents."""
     l0: PositiveInt = 16
@@ -26,6 +60,9 @@ class TrainConfig(Strict):
     """Tokens to train on; more than the harvest holds means several epochs."""
     batch: PositiveInt = 1024
     """Tokens a step; in runs of a few million tokens 1024 reaches with a quarter of the tokens what 4096 reaches."""
+    accumulate: PositiveInt = 1
+    """Micro-batches that a batch is divided into, one after the other, to save memory. The same result for losses that
+    are means over tokens; BatchTopK's selection, AuxK and the quadratic penalty are of each micro-batch."""
     scale: Scale = "auto"
     """What becomes of activations before training; folded into the weights. auto: centred at the geometric median,
     times what makes the mean square norm d, both of rows that are no sinks; median, mean: centred there, of all rows;
@@ -36,14 +73,42 @@ class TrainConfig(Strict):
     """Share of the steps in which the rate rises linearly from zero."""
     decay_fraction: float = Field(default=0.2, ge=0, le=1)
     """Share of the steps, at the end, in which the rate falls linearly to zero."""
+    multi_topk: bool = False
+    """topk, transcoder: the error of a code with 4 times as many latents is added at weight 1/8 (Gao et al. 2024)."""
+    prefixes: tuple[PositiveFloat, ...] | Literal["random"] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+    """matryoshka: nested prefixes as shares of d_sae, rising to 1, or drawn anew at every step."""
+    n_prefixes: PositiveInt = 10
+    """matryoshka: how many random prefixes a step."""
+    penalty: Literal["step", "quadratic", "tanh"] = "step"
+    """jumprelu: the count of active latents, its squared distance from l0, or Σ tanh(4 z ‖w‖)."""
+    bandwidth: PositiveFloat = 2.0
+    """jumprelu: width of the rectangle that gives thresholds a gradient, where activations have root mean square 1 in
+    each dimension (Conerly et al. 2025: 2)."""
+    skip: bool = False
+    """transcoder: a linear map of the input is added to what is decoded (Paulo et al. 2025, arXiv:2501.18823)."""
     auxk_coefficient: float = Field(default=1 / 32, ge=0)
     """Weight of the error that dead latents leave of the residual, relative to its variance (Gao et al. 2024)."""
     k_aux: PositiveInt | None = None
     """Dead latents that predict the residual of a token; left out: half the width of the activations."""
     dead_after_tokens: PositiveInt | Literal["auto"] = "auto"
     """A latent that has not fired for so many tokens is dead; auto: a twentieth of the run."""
+    resample: bool | Literal["auto"] = "auto"
+    """Whether dead latents begin anew four times in the first half of a run (Bricken et al. 2023); auto: relu only."""
     clip: PositiveFloat = 1.0
     """Largest norm of the gradient of all parameters, loss per dimension in scaled units."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products of the loss; weights, optimiser and sums stay in float32."""
+    start_from: Annotated[str | None, EXECUTION] = None
+    """Folder of a dictionary to go on from, with fresh optimiser; hashed by its content."""
+    beside: Annotated[str | None, EXECUTION] = None
+    """crosscoder: the folder of a second harvest, of another model with the same tokenizer on the same text."""
+    end_to_end: Literal["none", "kl", "ce"] = "none"
+    """What the model loses with the dictionary spliced in is added: its divergence from the model as it is, or its
+    cross-entropy (Braun et al. 2024, arXiv:2405.12241)."""
+    end_to_end_weight: PositiveFloat = 1.0
+    """Of that loss in nats a token."""
+    end_to_end_windows: PositiveInt = 4
+    """Windows of text a step that it is measured on."""
     seed: int | None = None
     """Seed of the initial weights; left out: the experiment's."""
     data_seed: int | None = None
@@ -59,26 +124,31 @@ class TrainConfig(Strict):
     def _possible(self) -> "TrainConfig":
         if self.l0 > self.d_sae:
             raise ValueError(f"l0 {self.l0} is larger than d_sae {self.d_sae}: there are not so many latents")
+        if self.accumulate > self.batch:
+            raise ValueError(f"accumulate {self.accumulate} is larger than batch {self.batch}: nothing to divide")
         if self.warmup_fraction + self.decay_fraction > 1:
             raise ValueError("warmup_fraction and decay_fraction add up to more than 1")
+        for key, presets in _BELONGS.items():
+            if getattr(self, key) != type(self).model_fields[key].default and self.preset not in presets:
+                raise ValueError(f"{key} belongs to preset {' and '.join(presets)}, not to {self.preset}")
+        if self.beside is not None and self.preset != "crosscoder":
+            raise ValueError(f"beside belongs to preset crosscoder, not to {self.preset}")
+        if isinstance(self.prefixes, tuple) and not _rises_to_one(self.prefixes):
+            raise ValueError(f"prefixes {list(self.prefixes)} must rise to 1")
+        if self.preset in CONTROLS and self.start_from is not None:
+            raise ValueError(f"{self.preset} is not trained; it starts from nothing")
         return self
 
     @property
     def n_steps(self) -> int:
-        """Whole batches in `tokens`, at least one."""
-        return max(1, self.tokens // self.batch)
-
-    def dictionary(self, d: int, site: str | None, model: str | None) -> DictionaryConfig:
-        """What is trained, for activations of width d."""
-        return DictionaryConfig(d_in=d, d_out=d, d_sae=self.d_sae, activation=TopK(k=self.l0), site=site, model=model)
-
-    def objective(self, d: int) -> Objective:
-        """What is minimised, for activations of width d."""
-        if self.auxk_coefficient == 0:
-            return Objective(auxiliary=NoAuxiliary())
-        return Objective(auxiliary=AuxK(coefficient=self.auxk_coefficient, k=self.k_aux or max(1, d // 2)))
+        """Whole batches in `tokens`, at least one; none for a control."""
+        return 0 if self.preset in CONTROLS else max(1, self.tokens // self.batch)
 
     def schedule(self, d: int) -> Schedule:
         """The learning rate of every step, for activations of width d."""
         peak = self.learning_rate if self.learning_rate != "auto" else automatic_rate(d, self.batch)
         return Schedule(peak, self.n_steps, self.warmup_fraction, self.decay_fraction)
+
+
+def _rises_to_one(prefixes: tuple[float, ...]) -> bool:
+    return all(a < b for a, b in pairwise(prefixes)) and prefixes[-1:] == (1.0,)

@@ -1,6 +1,6 @@
-"""What training starts from.
+"""What is done to the activations of a site before training.
 
-    s = √(d / E‖x − m‖²)        b_dec = s · m        W_dec = random unit rows        W_enc = W_decᵀ
+    s = √(d / E‖x − m‖²)        b_dec = s · m
 
 1. Scaled activations s·x have a centred mean square norm of d, so that rates, clipping and coefficients mean the same
    at every site. The centre m, where `b_dec` starts, is the geometric median, argmin_m Σ‖x − m‖, by Weiszfeld's
@@ -22,9 +22,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.core.errors import InputError
-from sae.core.random import generator
-from sae.dictionary import Dictionary, DictionaryConfig
-from sae.training.optimiser import unit_rows
 
 _TOLERANCE = 1e-5
 _MAX_ITERATIONS = 100
@@ -133,18 +130,3 @@ def geometric_median(sample: Float[Tensor, "token d"]) -> Float[Tensor, "d"]:
         if done:
             break
     return median.to(sample.dtype)
-
-
-def initial_dictionary(config: DictionaryConfig, b_dec: Float[Tensor, "d"], seed: int) -> Dictionary:
-    """Random unit decoder rows, the encoder their transpose; in scaled units.
-
-    It lies on the device of `b_dec`; its numbers do not depend on the device.
-    """
-    dictionary = Dictionary(config).to(b_dec.device)
-    rows = torch.randn(config.d_sae, config.d_out, generator=generator(seed, "weights"))
-    with torch.no_grad():
-        dictionary.W_dec.copy_(rows)
-        unit_rows(dictionary)
-        dictionary.encoder_rows.copy_(dictionary.W_dec)
-        dictionary.b_dec.copy_(b_dec)
-    return dictionary

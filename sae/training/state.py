@@ -5,17 +5,23 @@ needs neither generators nor a reading position beside its step.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae.core.errors import InputError
-from sae.dictionary import Dictionary
-from sae.dictionary.scale import fold
+from sae.dictionary import Dictionary, DictionaryConfig
+from sae.dictionary.scale import Scales, fold, over_columns
 from sae.training.config import TrainConfig
-from sae.training.initialise import Start, initial_dictionary, start_of
+from sae.training.controller import Controller
+from sae.training.controls import control, is_control
+from sae.training.initialise import Start, start_of
 from sae.training.optimiser import adam
+from sae.training.places import Itself, Places, one_site
+from sae.training.presets import controller_of, dictionary_of
+from sae.training.weights import first_weights
 
 
 @dataclass
@@ -25,55 +31,130 @@ class State:
     dictionary: Dictionary
     """In scaled units; `result` gives the one in the units of the model."""
     optimiser: torch.optim.Adam
-    scale: float
-    """Activations are multiplied by it before they are encoded."""
+    scales: Scales
+    """Activations are multiplied by them before they are encoded and compared."""
     tokens_since_fired: Int64[Tensor, "d_sae"]
+    controller: Controller
+    """What reaches l0."""
     step: int = 0
     """Steps done."""
     n_tokens: int = 0
     """Tokens seen."""
 
+    @property
+    def scale(self) -> float:
+        """What the first site that is read is multiplied by."""
+        return self.scales.source[0]
 
-def initial(
-    sample: Float[Tensor, "token d"], config: TrainConfig, site: str | None = None, model: str | None = None
-) -> State:
+
+class Batch(NamedTuple):
+    """A batch in scaled units."""
+
+    x: Float[Tensor, "token d_in"]
+    target: Float[Tensor, "token d_out"]
+    """x itself, but for a transcoder."""
+
+
+def scaled(config: DictionaryConfig, scales: Scales, batch: Float[Tensor, "token column"]) -> Batch:
+    """Takes a batch in the units of the model apart.
+
+    Raises:
+        InputError: it has another width than the run's sites.
+    """
+
+    n_columns = config.d_in if config.target is None else config.d_in + config.d_out
+    if batch.shape[1] != n_columns:
+        raise InputError(f"the dictionary is trained on activations of width {n_columns}, got width {batch.shape[1]}")
+    widths = config.widths if config.parts else (config.d_in,)
+    x = batch[:, : config.d_in] * over_columns(scales.source, widths).to(batch)
+    if config.target is None:
+        return Batch(x, x)
+    return Batch(x, batch[:, config.d_in :] * over_columns(scales.target, config.widths).to(batch))
+
+
+class Starts(NamedTuple):
+    """What is done to the sites of a run before training."""
+
+    source: tuple[Start, ...]
+    target: tuple[Start, ...]
+    """Of the sites that are written."""
+
+    @property
+    def scales(self) -> Scales:
+        return Scales(source=tuple(s.scale for s in self.source), target=tuple(s.scale for s in self.target))
+
+    @property
+    def b_dec(self) -> Float[Tensor, "d_out"]:
+        """The centre of what is written, in scaled units."""
+        return torch.cat([start.b_dec for start in self.target])
+
+
+def starts(sample: Float[Tensor, "token column"], config: TrainConfig, places: Places) -> Starts:
+    """What a run does to its activations; raises as `initial` does."""
+    if len(sample) < 2:
+        raise InputError(f"training needs a sample of at least two tokens, got {len(sample)}")
+    places.check(sample)
+    parts = sample.float().split([part.d for part in places.columns], dim=1)
+    each = tuple(start_of(part, config.scale) for part in parts)
+    n = len(places.source)
+    return Starts(each[:n], each[:n] if isinstance(places.target, Itself) else each[n:])
+
+
+def begun(begin: Starts, sample: Float[Tensor, "token column"], config: TrainConfig, places: Places) -> State:
+    """The state before the first step, from what is done to the sample's sites."""
+    sizes, scales, seed = dictionary_of(config, places), begin.scales, config.seed or 0
+    batch = scaled(sizes, scales, sample.float())
+    if is_control(config.preset):
+        dictionary = control(config.preset, sizes, batch.x, begin.b_dec, seed)
+    else:
+        dictionary = first_weights(sizes, batch.x, batch.target, begin.b_dec, config.l0, seed)
+    return state_of(dictionary, scales, config)
+
+
+def state_of(dictionary: Dictionary, scales: Scales, config: TrainConfig) -> State:
+    """A run's state before its first step, from a dictionary in scaled units."""
+    dictionary.train()
+    counters = torch.zeros(dictionary.d_sae, dtype=torch.int64, device=dictionary.b_dec.device)
+    return State(dictionary, adam(dictionary), scales, counters, controller_of(config))
+
+
+def initial(sample: Float[Tensor, "token column"], config: TrainConfig, places: Places | None = None) -> State:
     """The state before the first step.
 
     Args:
         sample: activations of the train split from which scale and centre are taken; some thousands of tokens;
             the run stays on its device.
         config: the run.
-        site: place in the model, kept in the dictionary's configuration.
-        model: its fingerprint, likewise.
+        places: the sites of its columns; left out: one site.
 
     Raises:
-        InputError: fewer than two tokens, or activations that are not finite or all equal.
+        InputError: fewer than two tokens, activations that are not finite or all equal, or places that do not go with
+            the preset.
     """
-    return begun(start(sample, config), config, site, model)
+    places = places or one_site(sample.shape[1])
+    return begun(starts(sample, config, places), sample, config, places)
 
 
-def start(sample: Float[Tensor, "token d"], config: TrainConfig) -> Start:
-    """What a run starts from; raises as `initial` does."""
-    if len(sample) < 2:
-        raise InputError(f"training needs a sample of at least two tokens, got {len(sample)}")
-    return start_of(sample.float(), config.scale)
+def continued(dictionary: Dictionary, begin: Starts, config: TrainConfig, places: Places) -> State:
+    """The state before the first step of a run that goes on from a dictionary in the units of the model.
 
-
-def begun(start: Start, config: TrainConfig, site: str | None = None, model: str | None = None) -> State:
-    """The state before the first step, from what it starts from."""
-    sizes = config.dictionary(len(start.b_dec), site, model)
-    dictionary = initial_dictionary(sizes, start.b_dec, config.seed or 0)
-    counters = torch.zeros(config.d_sae, dtype=torch.int64, device=start.b_dec.device)
-    return State(dictionary, adam(dictionary), start.scale, counters)
+    Raises:
+        InputError: its sites, sizes or activation are not those of the run.
+    """
+    wanted = dictionary_of(config, places)
+    found = dictionary.config
+    for key in ("d_in", "d_out", "d_sae", "site", "target", "activation", "skip", "subtract_b_dec", "parts"):
+        here, there = getattr(wanted, key), getattr(found, key)
+        if here != there and not (key == "site" and there is None):
+            raise InputError(f"start_from: the dictionary has {key} {there}, the run {here}")
+    return state_of(fold(dictionary, begin.scales.inverse()), begin.scales, config)
 
 
 def result(state: State) -> Dictionary:
     """The dictionary of a state in the units of the model: the input scale folded in."""
-    return fold(state.dictionary, state.scale)
+    return fold(state.dictionary, state.scales)
 
 
-def untrained(
-    sample: Float[Tensor, "token d"], config: TrainConfig, site: str | None = None, model: str | None = None
-) -> Dictionary:
+def untrained(sample: Float[Tensor, "token column"], config: TrainConfig, places: Places | None = None) -> Dictionary:
     """What the run started from, in the units of the model: the control for what training adds."""
-    return result(initial(sample, config, site, model))
+    return result(initial(sample, config, places))

@@ -6,7 +6,7 @@ import torch
 import sae
 from sae.core.errors import InputError, WorldError
 from sae.dictionary import Dictionary, DictionaryConfig, Relu, TopK
-from sae.dictionary.scale import fold
+from sae.dictionary.scale import fold, uniform
 
 ACTIVATIONS = [TopK(k=1), TopK(k=4), TopK(k=32), Relu()]
 
@@ -73,7 +73,7 @@ def test_save_and_load_give_the_same_bits(dictionary, tmp_path):
 @pytest.mark.parametrize("scale", [0.01, 7.0])
 def test_folding_the_scale_changes_nothing(dictionary, scale):
     x = tokens(50, 6)
-    folded = fold(dictionary, scale)
+    folded = fold(dictionary, uniform(scale))
     torch.testing.assert_close(folded(x), dictionary(scale * x) / scale, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(
         folded.encode(x).dense(), dictionary.encode(scale * x).dense() / scale, rtol=1e-5, atol=1e-5

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sae.dictionary import Dictionary, DictionaryConfig, TopK
-from sae.objective import AuxK, NoAuxiliary, Objective
+from sae.objective import AuxK, NoAuxiliary, Objective, Situation
 
 
 def problem() -> tuple[Dictionary, torch.Tensor]:
@@ -33,7 +33,7 @@ def unexplained(dictionary: Dictionary, x: torch.Tensor, k: int) -> torch.Tensor
 
 def test_the_parts_add_up():
     dictionary, x = problem()
-    loss = Objective(auxiliary=AuxK(k=4)).loss(dictionary, x, DEAD)
+    loss = Objective(auxiliary=AuxK(k=4)).loss(dictionary, x, x, Situation(DEAD))
     torch.testing.assert_close(loss.total, loss.reconstruction + loss.auxiliary)
     torch.testing.assert_close(loss.reconstruction, (x - dictionary(x)).square().mean())
     torch.testing.assert_close(loss.reconstructed, dictionary(x))
@@ -43,7 +43,7 @@ def test_auxk_is_the_papers():
     dictionary, x = problem()
     with torch.no_grad():
         dictionary.b_enc[:] += 20  # the dead stay unselected, with pre-activations of both signs
-    loss = Objective(auxiliary=AuxK(k=4, coefficient=0.25)).loss(dictionary, x, DEAD)
+    loss = Objective(auxiliary=AuxK(k=4, coefficient=0.25)).loss(dictionary, x, x, Situation(DEAD))
     torch.testing.assert_close(loss.auxiliary, 0.25 * unexplained(dictionary, x, 4))
 
 
@@ -51,7 +51,7 @@ def test_auxk_gives_encoder_and_decoder_of_dead_latents_a_gradient_and_nobody_el
     dictionary, x = problem()
     with torch.no_grad():
         dictionary.b_enc[:] += 20
-    Objective(auxiliary=AuxK(k=4)).loss(dictionary, x, DEAD).auxiliary.backward()
+    Objective(auxiliary=AuxK(k=4)).loss(dictionary, x, x, Situation(DEAD)).auxiliary.backward()
     for parameter in (dictionary.encoder_rows, dictionary.W_dec, dictionary.b_enc):
         assert parameter.grad is not None
         norms = parameter.grad.flatten(1).norm(dim=1) if parameter.ndim > 1 else parameter.grad.abs()
@@ -65,14 +65,14 @@ def test_auxk_gives_encoder_and_decoder_of_dead_latents_a_gradient_and_nobody_el
 )
 def test_absence_is_zero(auxiliary, dead):
     dictionary, x = problem()
-    loss = Objective(auxiliary=auxiliary).loss(dictionary, x, dead)
+    loss = Objective(auxiliary=auxiliary).loss(dictionary, x, x, Situation(dead))
     assert loss.auxiliary == 0
     assert torch.equal(loss.total, loss.reconstruction)
 
 
 def test_fewer_dead_latents_than_k_aux_use_all_of_them():
     dictionary, x = problem()
-    few, many = (Objective(auxiliary=AuxK(k=k)).loss(dictionary, x, DEAD).auxiliary for k in (10, 1000))
+    few, many = (Objective(auxiliary=AuxK(k=k)).loss(dictionary, x, x, Situation(DEAD)).auxiliary for k in (10, 1000))
     torch.testing.assert_close(few, many)
 
 
@@ -81,4 +81,5 @@ def test_a_perfect_reconstruction_has_no_auxiliary_loss():
     with torch.no_grad():
         dictionary.b_enc[:] = -1e3
         dictionary.b_dec[:] = x[0]
-    assert Objective(auxiliary=AuxK(k=4)).loss(dictionary, x[:1].expand(5, 8), DEAD).auxiliary == 0
+    same = x[:1].expand(5, 8)
+    assert Objective(auxiliary=AuxK(k=4)).loss(dictionary, same, same, Situation(DEAD)).auxiliary == 0

@@ -9,7 +9,7 @@ from sae.core.errors import InputError, WorldError
 from sae.core.measures import fvu
 from sae.dictionary import Dictionary
 from sae.synthetic import Synthetic, SyntheticConfig, mean_max_cosine
-from sae.training import Batches, TrainConfig, dead, initial, loop, result, untrained
+from sae.training import Batches, TrainConfig, dead, initial, loop, one_site, result, untrained
 from sae.training.initialise import geometric_median
 from sae.training.loop import recipe_of
 from sae.training.schedule import Schedule
@@ -75,7 +75,7 @@ def test_units_do_not_change_what_is_learnt():
 def test_the_start_is_tied_centred_and_of_unit_rows():
     config = small()
     sample = DATA.batch(10**6)
-    dictionary = untrained(sample, config, site="embed", model="abc")
+    dictionary = untrained(sample, config, one_site(32, "embed", "abc"))
     assert torch.equal(dictionary.encoder_rows, dictionary.W_dec)
     assert dictionary.encoder_rows.data_ptr() != dictionary.W_dec.data_ptr()
     torch.testing.assert_close(dictionary.b_dec.detach(), geometric_median(sample))
@@ -114,7 +114,7 @@ def test_dead_counters_begin_again_when_a_latent_fires():
     state = initial(DATA.batch(10**6), config)
     recipe = recipe_of(state, config)
     state.tokens_since_fired.fill_(10)
-    fired = step(state, DATA.batch(0), recipe).loss.code.fired()
+    fired = step(state, DATA.batch(0), recipe).fired
     assert fired.any()
     assert torch.equal(state.tokens_since_fired, torch.where(fired, 0, 522))
     assert dead.is_dead(state.tokens_since_fired, 522).sum() == (~fired).sum()

@@ -1,0 +1,186 @@
+"""What each preset is: an activation, a loss, a rule for decoder rows, and what reaches its l0.
+
+| preset | activation | loss beside the squared error | decoder rows | source |
+|---|---|---|---|---|
+| topk | TopK | AuxK; optionally a code of 4k | unit | Gao et al. 2024, arXiv:2406.04093 |
+| batchtopk | BatchTopK | AuxK | unit | Bussmann et al. 2024, arXiv:2412.06410 |
+| matryoshka | BatchTopK | nested prefixes, AuxK | unit | Bussmann et al. 2025, arXiv:2503.17547 |
+| relu | ReLU | L1 weighted by decoder norms | free | Bricken et al. 2023; Conerly et al. 2024 |
+| jumprelu | JumpReLU | L0 through the step, or to a target, or tanh | unit; tanh: free | Rajamanoharan et al. 2024, |
+| | | | | arXiv:2407.14435; Conerly et al. 2025 |
+| gated | Gated | L1 of the gate, its own reconstruction | unit | Rajamanoharan et al. 2024, arXiv:2404.16014 |
+| matching_pursuit | matching pursuit | AuxK | unit, also the encoder | Costa et al. 2025, arXiv:2506.03093 |
+| transcoder | TopK | AuxK; the target is another site | unit | Dunefsky et al. 2024, arXiv:2406.11944; |
+| | | | | with skip: Paulo et al. 2025, arXiv:2501.18823 |
+| crosscoder | ReLU | L1 weighted by norms, summed over sites | free | Lindsey et al. 2024, "Sparse crosscoders" |
+| pca, random, identity | TopK over ± components, random rows, ± dimensions | not trained | unit | |
+"""
+
+import math
+from typing import NamedTuple, assert_never
+
+from sae.core.errors import InputError
+from sae.dictionary import (
+    Activation,
+    BatchTopK,
+    DictionaryConfig,
+    Gated,
+    JumpRelu,
+    MatchingPursuit,
+    Relu,
+    TopK,
+)
+from sae.objective import (
+    AuxK,
+    GateReconstruction,
+    MeanSquare,
+    MultiTopK,
+    Nested,
+    NoAuxiliary,
+    NoGate,
+    NoPenalty,
+    Objective,
+    RandomPrefixes,
+    StepL0,
+    Tanh,
+    TargetL0,
+    WeightedL1,
+)
+from sae.objective.auxiliary import Auxiliary
+from sae.objective.reconstruction import Reconstruction
+from sae.objective.sparsity import Penalty
+from sae.training.config import CONTROLLED, TrainConfig
+from sae.training.controller import Controller, L0Controller, NoController
+from sae.training.places import Itself, Places
+
+_FIRST_STRENGTH = 1e-3
+"""λ of the first step, times what makes the penalty of a code of l0 latents of size 1 worth 1."""
+
+
+class Rows(NamedTuple):
+    """What holds of decoder rows and of thresholds after every step."""
+
+    unit: bool
+    """Decoder rows have norm 1; else the penalty weighs their norms."""
+    thresholds_positive: bool
+    """Thresholds stay at 0 or above."""
+
+
+def dictionary_of(config: TrainConfig, places: Places) -> DictionaryConfig:
+    """What is trained.
+
+    Raises:
+        InputError: the preset does not go with the places.
+    """
+    _check(config, places)
+    crosses = config.preset == "crosscoder"
+    target = None if isinstance(places.target, Itself) else places.target
+    return DictionaryConfig(
+        d_in=places.d_in,
+        d_out=sum(part.d for part in places.written),
+        d_sae=config.d_sae,
+        activation=activation_of(config),
+        subtract_b_dec=target is None,
+        skip=config.skip,
+        site=None if crosses else places.source[0].site,
+        target=None if target is None else target.site,
+        parts=places.source if crosses else (),
+        model=places.source[0].model,
+    )
+
+
+def _check(config: TrainConfig, places: Places) -> None:
+    writes = not isinstance(places.target, Itself)
+    if writes != (config.preset == "transcoder"):
+        needs = "a site to write beside the one it reads" if not writes else "no other site to write"
+        raise InputError(f"preset {config.preset} needs {needs}")
+    if len(places.source) > 1 and config.preset != "crosscoder":
+        raise InputError(f"preset {config.preset} reads one site, got {len(places.source)}; a crosscoder reads several")
+
+
+def activation_of(config: TrainConfig) -> Activation:
+    """What turns activations into a code."""
+    match config.preset:
+        case "topk" | "transcoder" | "pca" | "random" | "identity":
+            return TopK(k=config.l0)
+        case "batchtopk" | "matryoshka":
+            return BatchTopK(k=config.l0)
+        case "relu" | "crosscoder":
+            return Relu()
+        case "jumprelu":
+            return JumpRelu(bandwidth=config.bandwidth)
+        case "gated":
+            return Gated()
+        case "matching_pursuit":
+            return MatchingPursuit(k=config.l0)
+        case _:
+            assert_never(config.preset)
+
+
+def objective_of(config: TrainConfig, d: int) -> Objective:
+    """What is minimised, for activations of width d."""
+    gate = GateReconstruction() if config.preset == "gated" else NoGate()
+    return Objective(
+        reconstruction=_reconstruction(config), penalty=_penalty(config), gate=gate, auxiliary=_auxiliary(config, d)
+    )
+
+
+def _reconstruction(config: TrainConfig) -> Reconstruction:
+    if config.multi_topk:
+        return MultiTopK()
+    if config.preset != "matryoshka":
+        return MeanSquare()
+    if config.prefixes == "random":
+        return RandomPrefixes(n=config.n_prefixes, seed=config.seed or 0)
+    return Nested(prefixes=tuple(sorted({max(1, round(share * config.d_sae)) for share in config.prefixes})))
+
+
+def _penalty(config: TrainConfig) -> Penalty:
+    match config.preset:
+        case "relu" | "gated" | "crosscoder":
+            return WeightedL1()
+        case "jumprelu":
+            match config.penalty:
+                case "step":
+                    return StepL0()
+                case "quadratic":
+                    return TargetL0(l0=config.l0)
+                case "tanh":
+                    return Tanh()
+                case _:
+                    assert_never(config.penalty)
+        case _:
+            return NoPenalty()
+
+
+def _auxiliary(config: TrainConfig, d: int) -> Auxiliary:
+    if config.auxk_coefficient == 0 or resamples(config):
+        return NoAuxiliary()
+    return AuxK(coefficient=config.auxk_coefficient, k=config.k_aux or max(1, d // 2))
+
+
+def resamples(config: TrainConfig) -> bool:
+    """Whether dead latents begin anew, instead of learning from AuxK."""
+    return config.preset == "relu" if config.resample == "auto" else config.resample
+
+
+def rows_of(config: TrainConfig) -> Rows:
+    """What holds of decoder rows and thresholds after every step."""
+    free = config.preset in ("relu", "crosscoder") or (config.preset == "jumprelu" and config.penalty == "tanh")
+    return Rows(unit=not free, thresholds_positive=config.preset == "jumprelu")
+
+
+def controller_of(config: TrainConfig) -> Controller:
+    """What reaches l0."""
+    if config.preset not in CONTROLLED:
+        return NoController()
+    n = config.n_steps
+    quadratic = config.preset == "jumprelu" and config.penalty == "quadratic"
+    strength = _FIRST_STRENGTH * (1 if quadratic else 1 / config.l0)
+    return L0Controller(
+        target=config.l0,
+        log_strength=math.log(strength),
+        gain=20 / n,
+        damping=0.05 * n,
+        memory=1 - 1 / max(2.0, min(50.0, 0.02 * n)),
+    )
