@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 
 from pipelines.stage import Inputs, Progress
+from sae.activations.columns import Columns, sites_of
 from sae.activations.reader import Activations
 from sae.activations.stream import TokenStream
 from sae.catalogue.contexts import Contexts
@@ -24,10 +25,11 @@ from sae.catalogue.texts import TextWriter
 from sae.catalogue.token_text import TokenText
 from sae.core.config import Strict
 from sae.dictionary import Dictionary, load
+from sae.dictionary.sites import splice_sites
 from sae.lm.load import LoadedModel
 from sae.lm.unembed import unembedding
 
-VERSION = 1
+VERSION = 2
 SPLIT = "test"
 
 
@@ -51,17 +53,18 @@ def run(config: CatalogueConfig, inputs: Inputs, folder: Path, progress: Progres
     activations = Activations(inputs.parents["harvest"].path)
     model = inputs.model()
     dictionary = load(inputs.parents["train"].path, model.device)
-    site = dictionary.config.site or inputs.sites[0]
+    sites = splice_sites(dictionary.config, inputs.sites[0])
+    columns, last = sites_of(activations, sites.read), sites.written[-1]
     with torch.no_grad():
-        survey = survey_of(activations, site, dictionary, config.n_examples, progress)
-        contexts = contexts_of(activations, site, dictionary, survey, progress)
-        logits = effects_of(dictionary, model, site, config.n_tokens)
+        survey = survey_of(columns, dictionary, config.n_examples, progress)
+        contexts = contexts_of(columns, dictionary, survey, progress)
+        logits = effects_of(dictionary, model, last, config.n_tokens)
         write_numbers(folder, survey.usage, logits, neighbours(dictionary.W_dec, config.n_neighbours))
     write_texts(folder, contexts, activations.tokens, logits, TokenText(model.tokenizer))
     densities = survey.usage.densities
     return {
         "split": SPLIT,
-        "site": site,
+        "site": str(sites),
         "n_tokens": survey.usage.n_tokens,
         "n_latents": dictionary.d_sae,
         "n_firing_latents": int((densities > 0).sum()),
@@ -69,17 +72,15 @@ def run(config: CatalogueConfig, inputs: Inputs, folder: Path, progress: Progres
         "max_density": float(densities.max()),
         "n_examples": len(survey.top.entries),
         "logit_effects": "logits per unit of activation, final norm's scale left out"
-        if writes_to_residual(site)
+        if writes_to_residual(last)
         else "none: the site is not part of the residual stream",
     }
 
 
-def survey_of(
-    activations: Activations, site: str, dictionary: Dictionary, n_examples: int, progress: Progress
-) -> Survey:
+def survey_of(columns: Columns, dictionary: Dictionary, n_examples: int, progress: Progress) -> Survey:
     """The first reading: usage and top examples."""
-    survey, total, done = None, activations.n_rows(SPLIT), 0
-    for block, code in coded_blocks(activations, SPLIT, site, dictionary):
+    survey, total, done = None, columns.n_rows(SPLIT), 0
+    for block, code in coded_blocks(columns, SPLIT, dictionary):
         survey = survey or Survey(dictionary.d_sae, n_examples, reference_activation(code))
         survey.update(block, code)
         done += len(block.x)
@@ -88,13 +89,11 @@ def survey_of(
     return survey
 
 
-def contexts_of(
-    activations: Activations, site: str, dictionary: Dictionary, survey: Survey, progress: Progress
-) -> Contexts:
+def contexts_of(columns: Columns, dictionary: Dictionary, survey: Survey, progress: Progress) -> Contexts:
     """The second reading: activations around the examples."""
-    contexts = Contexts.around(survey.top.entries, np.diff(activations.tokens.document_start))
-    total, done = activations.n_rows(SPLIT), 0
-    for block, code in coded_blocks(activations, SPLIT, site, dictionary):
+    contexts = Contexts.around(survey.top.entries, np.diff(columns.first.tokens.document_start))
+    total, done = columns.n_rows(SPLIT), 0
+    for block, code in coded_blocks(columns, SPLIT, dictionary):
         contexts.read(block.documents, block.positions, code)
         done += len(block.x)
         progress.update(done, total, "tokens again")
@@ -102,10 +101,9 @@ def contexts_of(
 
 
 def effects_of(dictionary: Dictionary, model: LoadedModel, site: str, n: int) -> Effects:
-    """Promoted and suppressed tokens, where directions at the site are directions of the residual stream."""
-    return (
-        effects(dictionary.W_dec, unembedding(model), n) if writes_to_residual(site) else no_effects(dictionary.d_sae)
-    )
+    """Promoted and suppressed tokens, where directions at the last site written are those of the residual stream."""
+    rows = dictionary.W_dec[:, -dictionary.config.widths[-1] :]
+    return effects(rows, unembedding(model), n) if writes_to_residual(site) else no_effects(dictionary.d_sae)
 
 
 def write_texts(folder: Path, contexts: Contexts, stream: TokenStream, logits: Effects, text: TokenText) -> None:

@@ -4,17 +4,22 @@ Writes `scores.json` {site, split, n_documents, n_tokens, settings, model, conte
 (the same scores as a list of rows, for tables) and `documents.h5` (the sums per document that they are made of).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from pydantic import Field, PositiveInt
+from torch import Tensor
 
 from pipelines.stage import Inputs, Progress
+from sae.activations.columns import Columns, sites_of
 from sae.activations.reader import Activations
 from sae.core.config import Strict
 from sae.core.streams import Covariance
 from sae.dictionary import Dictionary, load
+from sae.dictionary.sites import SpliceSites, splice_sites
 from sae.evaluation.contenders import Ablated, Coded, Contender, Projected
 from sae.evaluation.pca import principal_components
 from sae.evaluation.scorecard import Scorecard, write
@@ -22,7 +27,7 @@ from sae.evaluation.scores import score
 from sae.evaluation.splicing import SplicedLoss
 from sae.evaluation.split_text import split_text
 
-VERSION = 1
+VERSION = 2
 SCORECARD = ("fvu", "l0", "dead_fraction", "ce_loss_recovered", "delta_ce_nats", "kl_nats")
 _L0_ROWS = 4096
 """Rows of the train split on which the number of principal components, equal to L0, is decided."""
@@ -49,10 +54,10 @@ def run(config: EvaluateConfig, inputs: Inputs, folder: Path, progress: Progress
     activations = Activations(inputs.parents["harvest"].path)
     train = inputs.parents["train"].path
     dictionary = load(train)
-    site, model = dictionary.config.site or inputs.sites[0], inputs.model()
+    sites, model = splice_sites(dictionary.config, inputs.sites[0]), inputs.model()
     text = split_text(activations, "test", config.max_tokens)
-    contenders, settings = contenders_of(dictionary, train, activations, site, config.pca_rows, model.device)
-    loss = SplicedLoss(model, site, contenders, text.n_units, activations.moments(site).mean.to(model.device))
+    contenders, settings = contenders_of(dictionary, train, activations, sites, config.pca_rows, model.device)
+    loss = SplicedLoss(model, sites, contenders, text.n_units, _mean(activations, sites.written).to(model.device))
     done = 0
     for window in text.windows(model.n_vocab):
         loss.update(window)
@@ -61,7 +66,7 @@ def run(config: EvaluateConfig, inputs: Inputs, folder: Path, progress: Progress
     sums, by_name = loss.text(), loss.contenders()
     scores = score(sums, by_name, inputs.seed, config.n_resamples)
     card = Scorecard(
-        site=site,
+        site=str(sites),
         split="test",
         n_documents=text.n_units,
         n_tokens=int(sums.n_tokens.sum()),
@@ -79,16 +84,18 @@ def contenders_of(
     dictionary: Dictionary,
     train: Path,
     activations: Activations,
-    site: str,
+    sites: SpliceSites,
     pca_rows: int,
     device: torch.device,
 ) -> tuple[dict[str, Contender], dict[str, Any]]:
     """The dictionary first, then what it is compared with; and the settings that were chosen for them on train."""
     with torch.no_grad():
-        l0 = float(dictionary.encode(activations.sample("train", site, _L0_ROWS)).l0().double().mean())
-    covariance = _covariance(activations, site, pca_rows)
-    k = min(max(1, round(l0)), activations.d(site))
-    mean = activations.moments(site).mean.float()
+        read = sites_of(activations, sites.read).sample("train", _L0_ROWS)
+        l0 = float(dictionary.encode(read).l0().double().mean())
+    written = sites_of(activations, sites.written)
+    covariance = _covariance(written, pca_rows)
+    k = min(max(1, round(l0)), written.d)
+    mean = _mean(activations, sites.written)
     contenders: dict[str, Contender] = {
         "dictionary": Coded(dictionary.to(device)),
         "untrained": Coded(load(train / "untrained", device)),
@@ -99,12 +106,17 @@ def contenders_of(
     return contenders, {"pca_components": k, "pca_rows": covariance.count}
 
 
-def _covariance(activations: Activations, site: str, n_rows: int) -> Covariance:
+def _mean(activations: Activations, sites: Sequence[str]) -> Float[Tensor, "d"]:
+    """Over the train split, of sites side by side."""
+    return torch.cat([activations.moments(site).mean.float() for site in sites])
+
+
+def _covariance(columns: Columns, n_rows: int) -> Covariance:
     """Of at least `n_rows` rows of the train split, or of all: whole runs, as single rows are slow to read."""
-    covariance, total = Covariance(activations.d(site)), activations.n_rows("train")
+    covariance, total = Covariance(columns.d), columns.n_rows("train")
     n_runs = -(-total // _RUN_ROWS)
     n_read = min(n_runs, -(-n_rows // _RUN_ROWS))
     for run in range(n_read):
         start = (run * n_runs // n_read) * _RUN_ROWS
-        covariance.update(activations.rows("train", site, start, start + _RUN_ROWS))
+        covariance.update(columns.rows("train", start, start + _RUN_ROWS))
     return covariance

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sae.activations.reader import Activations, Block
+from sae.activations.columns import Columns
+from sae.activations.reader import Block
 from sae.catalogue.top_examples import Entries, TopExamples
 from sae.catalogue.usage import Usage, bin_edges
 from sae.core.errors import InputError
@@ -42,17 +43,15 @@ class Survey:
         self.top.merge(other.top)
 
 
-def coded_blocks(
-    activations: Activations, split: Split, site: str, dictionary: Dictionary
-) -> Iterator[tuple[Block, Code]]:
+def coded_blocks(columns: Columns, split: Split, dictionary: Dictionary) -> Iterator[tuple[Block, Code]]:
     """The rows of a split in order, with their codes; each reading gives the same numbers.
 
     Raises:
         InputError: the split has no rows.
     """
-    if activations.n_rows(split) == 0:
-        raise InputError(f"the {split} split of {activations.folder} has no rows: harvest more text")
-    for block in activations.blocks(split, site, ROWS_PER_BLOCK):
+    if columns.n_rows(split) == 0:
+        raise InputError(f"the {split} split of {columns.first.folder} has no rows: harvest more text")
+    for block in columns.blocks(split, ROWS_PER_BLOCK):
         yield block, dictionary.encode(block.x.to(dictionary.b_dec.device))
 
 

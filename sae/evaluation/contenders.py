@@ -51,15 +51,23 @@ def n_latents(contender: Contender) -> int:
     return contender.dictionary.config.d_sae if isinstance(contender, Coded) else 0
 
 
-def reconstruct(contender: Contender, x: Float[Tensor, "token d"]) -> Reconstruction:
-    """The contender's version of the activations."""
+def reconstruct(
+    contender: Contender, x: Float[Tensor, "token d_in"], target: Float[Tensor, "token d"]
+) -> Reconstruction:
+    """The contender's version of the target.
+
+    Args:
+        contender: a dictionary makes it from x, the others from the target itself.
+        x: what a dictionary reads.
+        target: what it should write: x itself but for a transcoder.
+    """
     match contender:
         case Coded(dictionary=dictionary):
             code = dictionary.encode(x)
-            return Reconstruction(dictionary.decode(code), code.l0(), active(code))
+            return Reconstruction(dictionary.with_skip(dictionary.decode(code), x), code.l0(), active(code))
         case Projected(pca=pca):
             k = torch.full((len(x),), len(pca.components), device=x.device)
-            return Reconstruction(pca(x), k, NOTHING)
+            return Reconstruction(pca(target), k, NOTHING)
         case Ablated(value=value):
             nothing = torch.zeros(len(x), dtype=torch.int64, device=x.device)
             return Reconstruction(value.expand(len(x), -1), nothing, NOTHING)

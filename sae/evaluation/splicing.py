@@ -1,25 +1,28 @@
-"""The model's next-token loss with its activations at one site replaced by each contender's version of them.
+"""The model's next-token loss with its activations replaced by each contender's version of them.
 
-1. The model as it is: activations x at the site, log-probabilities of every next token within a document.
-2. For each contender: y in place of x at the harvested positions only (special tokens and whatever the harvest left
-   out stay as they are), and the log-probabilities again.
+1. The model as it is: activations at the sites that a dictionary reads (x) and writes (t; the same place but for a
+   transcoder), log-probabilities of every next token within a document.
+2. For each contender: y in place of t at the harvested positions only (special tokens and whatever the harvest left
+   out stay as they are), and the log-probabilities again. A crosscoder's sites are all replaced at once.
 3. Cross-entropy of both and KL(model ‖ spliced) are added to the sums of the token's document; no logits are kept.
 
 A contender's y is computed once and serves both its reconstruction error and its splice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae.evaluation.contenders import Contender, n_latents, reconstruct
+from sae.dictionary.sites import SpliceSites
+from sae.evaluation.contenders import Contender, Reconstruction, n_latents, reconstruct
 from sae.evaluation.firing import FiringDocuments
 from sae.evaluation.sums import Column, ContenderSums, TextSums
-from sae.lm.hooks import editing, reading
+from sae.lm.hooks import Context, editing, reading
 from sae.lm.load import LoadedModel
 from sae.lm.packing import Packed
 
@@ -81,25 +84,25 @@ class _Truth:
 
 
 class SplicedLoss:
-    """Sums per document of every contender at one site of a model.
+    """Sums per document of every contender at the sites of a dictionary.
 
     Args:
         model: the language model.
-        site: where the contenders are spliced in.
+        sites: what contenders read, and where they are spliced in.
         contenders: by name.
         n_documents: number of resampled documents.
-        centre: [d], a vector near the mean activation, about which squares are summed.
+        centre: [d], a vector near the mean of what is written, about which squares are summed.
     """
 
     def __init__(
         self,
         model: LoadedModel,
-        site: str,
+        sites: SpliceSites,
         contenders: Mapping[str, Contender],
         n_documents: int,
         centre: Float[Tensor, "d"],
     ) -> None:
-        self._model, self._site, self._centre = model, site, centre.double()
+        self._model, self._sites, self._centre = model, sites, centre.double()
         self._columns = {name: _Columns(contender, n_documents) for name, contender in contenders.items()}
         self._n_tokens, self._squares, self._n_targets, self._ce = (Column(n_documents) for _ in range(4))
         self._sums = Column(n_documents, len(centre))
@@ -110,14 +113,15 @@ class SplicedLoss:
         window = window.to(self._model.device)
         if not bool(window.targets().any()):
             return
-        with reading(self._model, [self._site], stop=False) as captured:
+        with reading(self._model, self._sites.all, stop=False) as captured:
             logits = self._logits(window)
-        x = captured[self._site]
-        rows, units = x[window.harvested].float(), window.units[window.harvested]
-        self._add_text(rows, units)
+        x, target = (_beside([captured[site] for site in sites], window) for sites in self._sites)
+        self._add_text(target, window.units[window.harvested])
         truth = self._truth(window, logits)
         for columns in self._columns.values():
-            self._add_contender(columns, window, x, rows, truth)
+            made = reconstruct(columns.contender, x, target)
+            self._add_contender(columns, window, made, target)
+            self._add_spliced(columns, window, self._edited(window, captured, made.y), truth)
 
     def _logits(self, window: Window) -> Float[Tensor, "batch position vocab"]:
         return self._model(**window.packed.inputs(self._model.device)).logits
@@ -137,21 +141,25 @@ class SplicedLoss:
         self._sums.add(units, centred)
 
     def _add_contender(
-        self,
-        columns: _Columns,
-        window: Window,
-        x: Float[Tensor, "batch position d"],
-        rows: Float[Tensor, "token d"],
-        truth: _Truth,
+        self, columns: _Columns, window: Window, made: Reconstruction, target: Float[Tensor, "token d"]
     ) -> None:
-        made = reconstruct(columns.contender, rows)
         units = window.units[window.harvested]
-        columns.squared_error.add(units, (rows.double() - made.y.double()).square().sum(1))
+        columns.squared_error.add(units, (target.double() - made.y.double()).square().sum(1))
         columns.n_active.add(units, made.n_active)
         columns.firing.update(made.active.latents, units.cpu().numpy()[made.active.tokens])
-        spliced = x.clone()
-        spliced[window.harvested] = made.y.to(x.dtype)
-        with editing(self._model, {self._site: lambda _x, _context: spliced}):
+
+    def _edited(self, window: Window, captured: Mapping[str, Tensor], y: Float[Tensor, "token d"]) -> dict[str, Tensor]:
+        """What each site that is written becomes."""
+        edited = {}
+        parts = y.split([captured[site].shape[-1] for site in self._sites.written], dim=1)
+        for site, part in zip(self._sites.written, parts, strict=True):
+            edited[site] = captured[site].clone()
+            edited[site][window.harvested] = part.to(edited[site].dtype)
+        return edited
+
+    def _add_spliced(self, columns: _Columns, window: Window, edited: Mapping[str, Tensor], truth: _Truth) -> None:
+        edits = {site: partial(_replaced, value) for site, value in edited.items()}
+        with editing(self._model, edits):
             log_q = _log_softmax(self._logits(window)[window.targets()])
         columns.ce.add(truth.units, truth.ce(log_q))
         columns.kl.add(truth.units, truth.kl(log_q))
@@ -164,6 +172,15 @@ class SplicedLoss:
     def contenders(self) -> dict[str, ContenderSums]:
         """The sums of every contender so far."""
         return {name: columns.result() for name, columns in self._columns.items()}
+
+
+def _beside(captured: Sequence[Tensor], window: Window) -> Float[Tensor, "token d"]:
+    """The harvested rows of several sites, side by side."""
+    return torch.cat([x[window.harvested].float() for x in captured], dim=1)
+
+
+def _replaced(value: Tensor, _x: Tensor, _context: Context) -> Tensor:
+    return value
 
 
 def _log_softmax(logits: Float[Tensor, "target vocab"]) -> Float[Tensor, "target vocab"]:

@@ -8,6 +8,7 @@ import torch
 
 from sae.core.streams import Covariance
 from sae.dictionary import Dictionary
+from sae.dictionary.sites import one
 from sae.evaluation.contenders import Ablated, Coded, Contender, Projected
 from sae.evaluation.pca import principal_components
 from sae.evaluation.scores import Scores, score
@@ -22,7 +23,7 @@ SITE, WIDTH, N_DOCUMENTS = "blocks.1.resid_post", 16, 25
 def run(
     loaded: LoadedModel, windows: list[Window], contenders: dict[str, Contender], site: str = SITE
 ) -> tuple[SplicedLoss, Scores]:
-    loss = SplicedLoss(loaded, site, contenders, N_DOCUMENTS, torch.full((WIDTH,), 0.1))
+    loss = SplicedLoss(loaded, one(site), contenders, N_DOCUMENTS, torch.full((WIDTH,), 0.1))
     for window in windows:
         loss.update(window)
     return loss, score(loss.text(), loss.contenders(), seed=0, n_resamples=200)
