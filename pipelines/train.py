@@ -30,7 +30,7 @@ from sae.core.errors import InputError, WorldError
 from sae.training import Failed, Moved, Run, TrainConfig, side_by_side
 from sae.training.run import N_SAMPLE
 
-VERSION = 3
+VERSION = 4
 N_VALIDATION = 8_192
 """Rows of the validation split on which a run is validated."""
 
