@@ -25,7 +25,7 @@ from sae.training import TrainConfig, begun, checkpoint, cut_back, loop, one_sit
 from sae.training.initialise import Start
 from sae.training.state import State
 
-VERSION = 2
+VERSION = 3
 N_SAMPLE = 65_536
 """Rows of the train split from which scale and centre are taken."""
 
