@@ -96,7 +96,10 @@ class Run:
         """
         wanted = [name for name in STAGES if name in names]
         self._check_variables(wanted)
-        for name in wanted if not with_parents else self._with_ancestors(wanted):
+        names = wanted if not with_parents else self._with_ancestors(wanted)
+        if "train" in names and self.members[0].train is None:
+            raise InputError("the configuration has no section train: add one, such as train: {d_sae: 1024, l0: 16}")
+        for name in names:
             if name == "train":
                 yield from self._train(STAGES[name])
                 continue
@@ -315,7 +318,7 @@ def sweep_members(experiment: Experiment) -> Iterator[Experiment]:
     raw = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
     seed = experiment.seed if train.seed is None else train.seed
     resolved = {"seed": seed, "data_seed": seed, "site": experiment.sites[0], **raw["train"], "sweep": {}}
-    if len(experiment.sites) > 1 and train.site is None:
+    if len(experiment.sites) > 1 and train.site is None and "site" not in train.sweep:
         raise InputError(f"train.site must name one of the harvested sites: {', '.join(experiment.sites)}")
     for values in itertools.product(*train.sweep.values()):
         section = {**resolved, **dict(zip(train.sweep, values, strict=True))}
