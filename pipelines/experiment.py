@@ -2,8 +2,9 @@
 
 1. A stage's hash covers its name and version, its section, what else it reads (by content) and its parents' hashes.
 2. An artifact with that hash is reused; otherwise the stage runs in `<store>/.building/<hash>` and is published.
-3. `train.sweep` makes one member per combination; every stage after `harvest` runs once for each member, and the
-   report once for all of them.
+3. `train.sweep` makes one member per combination. Members that see the same batches are trained on one pass over the
+   activations, each into an artifact of its own; every later stage runs once for each member, and the report once for
+   all of them.
 """
 
 import importlib
@@ -12,6 +13,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +24,7 @@ from pipelines.config import Experiment, check, section_type
 from pipelines.progress import ConsoleProgress
 from pipelines.resources import Resources
 from pipelines.stage import Inputs
+from pipelines.unfinished import announce, forget_inputs
 from sae.core.artifact import Artifact, Store
 from sae.core.config import Strict, canonical_hash
 from sae.core.errors import InputError, nearest
@@ -94,6 +97,9 @@ class Run:
         wanted = [name for name in STAGES if name in names]
         self._check_variables(wanted)
         for name in wanted if not with_parents else self._with_ancestors(wanted):
+            if name == "train":
+                yield from self._train(STAGES[name])
+                continue
             members = range(1) if name in ("harvest", "report") else range(len(self.members))
             for member in members:
                 yield self._one(member, STAGES[name])
@@ -132,9 +138,7 @@ class Run:
     def _one(self, member: int, stage: Stage) -> Outcome:
         planned = self.plan(member, stage)
         found = self.find(planned)
-        label = (
-            stage.name if len(self.members) == 1 or stage.name in ("harvest", "report") else f"{stage.name} {member}"
-        )
+        label = self._label(stage, [member])
         if found is not None:
             ConsoleProgress(label).say(f"reused {planned.hash}")
             return Outcome(stage.name, found, reused=True)
@@ -148,6 +152,58 @@ class Run:
             artifact = building.publish(self.manifest(planned, metrics))
             progress.close(f"done  {planned.hash}")
         return Outcome(stage.name, artifact, reused=False)
+
+    def _train(self, stage: Stage) -> Iterator[Outcome]:
+        """Every member's dictionary, in order; those that are missing and see the same batches are trained together."""
+        plans = [self.plan(member, stage) for member in range(len(self.members))]
+        there = {planned.hash: found for planned in plans if (found := self.find(planned)) is not None}
+        groups: dict[Any, dict[str, int]] = {}
+        for member, planned in enumerate(plans):
+            if planned.hash in there:
+                ConsoleProgress(self._label(stage, [member])).say(f"reused {planned.hash}")
+            else:
+                groups.setdefault(stage.module.stream_of(planned.config), {}).setdefault(planned.hash, member)
+        made: dict[str, Artifact] = {}
+        for group in groups.values():
+            made |= self._train_together(stage, list(group.values()))
+        for planned in plans:
+            fresh = planned.hash in made
+            artifact = made.pop(planned.hash) if fresh else there[planned.hash]
+            there[planned.hash] = artifact  # a member that equals an earlier one reuses it
+            yield Outcome(stage.name, artifact, reused=not fresh)
+
+    def _train_together(self, stage: Stage, members: list[int]) -> dict[str, Artifact]:
+        """Trains members on one pass and publishes each when it is done; by hash."""
+        parents = self._parents(members[0], stage)
+        made: dict[str, Artifact] = {}
+        with ExitStack() as stack:
+            jobs, buildings, plans = [], [], []
+            for member in members:
+                planned = self.plan(member, stage)
+                building = stack.enter_context(self.store.building(stage.kind, planned.hash))
+                found = self.find(planned)
+                if found is not None:  # another process published it while we waited for the lock
+                    made[planned.hash] = found
+                    continue
+                progress = ConsoleProgress(self._label(stage, [member]))
+                jobs.append(stage.module.Job(planned.config, building.path, progress))
+                buildings.append(building)
+                plans.append(planned)
+            for job, planned in zip(jobs, plans, strict=True):
+                announce(self.store, planned.inputs, job.folder, [other.hash for other in plans], job.progress)
+            shown = ConsoleProgress(self._label(stage, members))
+            for number, metrics in stage.module.together(jobs, self.inputs(members[0], parents), shown) if jobs else ():
+                planned = plans[number]
+                forget_inputs(buildings[number].path)
+                made[planned.hash] = buildings[number].publish(self.manifest(planned, metrics))
+                jobs[number].progress.close(f"done  {planned.hash}")
+        return made
+
+    def _label(self, stage: Stage, members: Sequence[int]) -> str:
+        """The stage's name as it is shown, with the members of a sweep that are meant."""
+        if len(self.members) == 1 or stage.name in ("harvest", "report"):
+            return stage.name
+        return f"{stage.name} {members[0]}" + (f"–{members[-1]}" if len(members) > 1 else "")
 
     def find(self, planned: Planned) -> Artifact | None:
         """The artifact of a stage, if it is in the store."""
@@ -255,6 +311,7 @@ def sweep_members(experiment: Experiment) -> Iterator[Experiment]:
     if train is None:
         yield experiment
         return
+    _check_sweep(train.sweep)
     raw = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
     seed = experiment.seed if train.seed is None else train.seed
     resolved = {"seed": seed, "data_seed": seed, "site": experiment.sites[0], **raw["train"], "sweep": {}}
@@ -266,6 +323,15 @@ def sweep_members(experiment: Experiment) -> Iterator[Experiment]:
             sites = ", ".join(experiment.sites)
             raise InputError(f"train.site {section['site']!r} is not harvested; the sites are {sites}")
         yield check({**raw, "train": section}, "train.sweep" if train.sweep else "the experiment")
+
+
+def _check_sweep(sweep: Mapping[str, Sequence[Any]]) -> None:
+    """Refuses what no member could be made of; unknown keys and wrong values are refused with each member."""
+    if "sweep" in sweep:
+        raise InputError("train.sweep.sweep: a sweep cannot be swept; name keys of the section train")
+    for key, values in sweep.items():
+        if not values:
+            raise InputError(f"train.sweep.{key} is empty: give the values to train with, such as [16, 32]")
 
 
 def _names(experiment: Experiment) -> dict[str, str]:

@@ -18,7 +18,7 @@ from pipelines.config import Experiment, section_names
 from pipelines.experiment import Run
 from pipelines.harvest import HarvestConfig
 from pipelines.plan_harvest import HarvestPlan, plan_harvest, weights_bytes
-from pipelines.plan_train import TrainPlan, least_plan, plan_train, row_bytes
+from pipelines.plan_train import TrainPlan, least_plan, peak_together, plan_train, row_bytes
 from pipelines.resources import Resources
 from pipelines.stage import Progress
 from sae.core.artifact import Artifact, Store
@@ -54,7 +54,7 @@ class Plan(Strict):
             "reused": not plans,
             "tokens": self.harvest.n_tokens if self.harvest else 0,
             "bytes_on_disk": sum(plan.bytes_on_disk for plan in plans),
-            "peak_bytes": max((plan.peak_bytes for plan in plans), default=0),
+            "peak_bytes": max(self.harvest.peak_bytes if self.harvest else 0, peak_together(self.train)),
             "seconds": None if None in times else sum(time for time in times if time is not None),
             "fits": self.fits,
             "short_of": list(self.short_of),
@@ -126,6 +126,8 @@ class Planner:
             if key not in plans:
                 plans[key] = self._one_train(config, activations, n_rows, folder / f"checkpoints-{member}")
             found.append(plans[key])
+        if len(found) > 1 and not self._short:
+            self._too_much_memory("train", peak_together(found), f"for {len(found)} members side by side")
         return tuple(found)
 
     def _one_train(self, config: TrainConfig, activations: Any, n_rows: int, folder: Path) -> TrainPlan:

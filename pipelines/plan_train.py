@@ -7,6 +7,7 @@ with dead latents cost more (AuxK); how many there will be is not known beforeha
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines import capacity
@@ -22,7 +23,7 @@ SECONDS_STEPPING = 1.5
 _N_SAMPLE = 65_536
 _FLOAT = 4
 _COPIES_IN_MEMORY = 4
-_COPIES_IN_CHECKPOINT = 3
+_COPIES_IN_CHECKPOINT = 4
 _CHECKPOINTS_AT_ONCE = 3
 _BYTES_PER_RECORD = 400
 _BYTES_PER_ROW_IN_ORDER = 24
@@ -65,6 +66,15 @@ def least_plan(config: TrainConfig, d: int, n_rows: int, row_bytes: int) -> Trai
         peak_bytes=_COPIES_IN_MEMORY * n * _FLOAT + buffer,
         seconds=None,
     )
+
+
+def peak_together(plans: Sequence[TrainPlan]) -> int:
+    """Memory of members side by side: the largest one, and weights, gradients and moments of the others."""
+    if not plans:
+        return 0
+    largest = max(plans, key=lambda plan: plan.peak_bytes)
+    others = sum(plan.n_parameters for plan in plans) - largest.n_parameters
+    return largest.peak_bytes + _COPIES_IN_MEMORY * _FLOAT * others
 
 
 def row_bytes(activations: Activations, site: str) -> int:
