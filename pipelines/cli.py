@@ -19,7 +19,7 @@ from typing import Any
 from sae.core.errors import InputError, WorldError, nearest
 
 STAGE_COMMANDS = ("harvest", "train", "evaluate", "catalogue", "probe", "steer", "validate", "report")
-COMMANDS = ("run", "plan", *STAGE_COMMANDS, "merge", "verify")
+COMMANDS = ("run", "plan", *STAGE_COMMANDS, "merge", "health", "verify")
 FLAGS = ("--store", "--json", "--with-parents", "--part", "--repair", "--help", "--version")
 
 
@@ -151,13 +151,19 @@ def _dispatch(arguments: Arguments) -> int:
     if not arguments.positional:
         what = (
             "an artifact's folder"
-            if arguments.command == "verify"
+            if arguments.command in ("health", "verify")
             else "a configuration: a YAML file or a shipped name"
         )
         raise InputError(f"sae {arguments.command} needs {what}; see sae {arguments.command} --help")
-    if arguments.command == "verify":
-        return _verify(arguments)
-    return _plan(arguments) if arguments.command == "plan" else _run(arguments)
+    match arguments.command:
+        case "verify":
+            return _verify(arguments)
+        case "health":
+            return _health(arguments)
+        case "plan":
+            return _plan(arguments)
+        case _:
+            return _run(arguments)
 
 
 def _is_job(arguments: Arguments) -> bool:
@@ -277,6 +283,17 @@ def _show(run: Any, outcomes: list[Any], to_stderr: bool) -> None:
         stream.write("Everything was there already: all stages reused.\n")
     if outcomes[-1].stage == "report":
         stream.write(f"Report: {outcomes[-1].artifact.path / 'report.html'}\n")
+
+
+def _health(arguments: Arguments) -> int:
+    from pipelines import health
+
+    path = Path(arguments.positional)
+    found, findings = health.health_of(path)
+    health.show(found, findings, sys.stderr if arguments.json else sys.stdout)
+    if arguments.json:
+        print(json.dumps(health.record(path, findings)))
+    return 0
 
 
 def _verify(arguments: Arguments) -> int:

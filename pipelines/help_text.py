@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": "what ablating and patching a latent does to behaviour",
     "report": "one static HTML file",
     "merge": "join the parts of a harvest (harvest --part i/n) into one artifact",
+    "health": "what the rows of a harvest look like, and what follows for training",
     "verify": "check the files of an artifact against its manifest",
 }
 
@@ -44,11 +45,13 @@ def of(command: str) -> str:
     """The help of a command, or of the whole program."""
     if command in ("", "help"):
         return _overview()
-    positional = "ARTIFACT" if command == "verify" else "CONFIG"
+    positional = "ARTIFACT" if command in ("health", "verify") else "CONFIG"
     head = f"sae {command} {positional} [flags]\n\n  {COMMANDS[command]}\n"
     match command:
         case "verify":
             return head + "\n  ARTIFACT is the folder of an artifact. Exit status 1 if a file is damaged.\n" + _COMMON
+        case "health":
+            return head + "\n  ARTIFACT is the folder of an activations artifact.\n" + _COMMON
         case "run" | "plan":
             sections = "\n".join(_section(name) for name in section_names())
             return head + _configs() + "\nTop-level keys:\n" + _keys(Experiment, "") + "\n" + sections + _COMMON

@@ -20,6 +20,7 @@ from sae.dashboard.curves import curves_of
 from sae.dashboard.density import Densities, densities_of
 from sae.dashboard.doses import Doses, doses_of
 from sae.dashboard.facts import facts_of
+from sae.dashboard.health import health_of
 from sae.dashboard.member import FINDING_STAGES, Member, read_members
 from sae.dashboard.scorecard import METRICS, scorecard_of, sweep_rows
 from sae.dashboard.stability import seed_groups, stability_table
@@ -74,6 +75,7 @@ def report(title: str, n_cards: int, members: Sequence[Mapping[str, Artifact]], 
         .render(
             title=title,
             facts=facts_of(read, settings),
+            health=health_of(read),
             scorecards=[card for member in read if (card := scorecard_of(member)) is not None],
             sweep=sweep_rows(read) if len(read) > 1 else (),
             metrics=METRICS,

@@ -34,6 +34,15 @@ class Band(NamedTuple):
     high: Sequence[Number]
 
 
+class Mark(NamedTuple):
+    """One point with its name beside it."""
+
+    colour: str
+    x: Number
+    y: Number
+    name: str
+
+
 class Frame(NamedTuple):
     """What the two axes show, with units."""
 
@@ -49,8 +58,15 @@ class Frame(NamedTuple):
     """Whether y = 0 is marked."""
 
 
-def lines(name: str, title: str, frame: Frame, series: Sequence[Line], bands: Sequence[Band] = ()) -> Markup:
-    """Lines over the bands of their controls."""
+def lines(
+    name: str,
+    title: str,
+    frame: Frame,
+    series: Sequence[Line],
+    bands: Sequence[Band] = (),
+    marks: Sequence[Mark] = (),
+) -> Markup:
+    """Lines over the bands of their controls, single points above them."""
 
     def paint(canvas: Axes) -> None:
         _prepare(canvas, frame)
@@ -62,6 +78,9 @@ def lines(name: str, title: str, frame: Frame, series: Sequence[Line], bands: Se
                 canvas.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.16, linewidth=0)
             style = {"marker": "o", "markersize": 3.2} if len(line.x) <= 15 else {}
             canvas.plot(line.x, line.y, color=line.colour, **style)
+        for mark in marks:
+            canvas.plot([mark.x], [mark.y], color=mark.colour, marker="o", markersize=6, clip_on=False)
+            canvas.annotate(mark.name, (mark.x, mark.y), (0, 7), textcoords="offset points", ha="center")
         if frame.zero_line:
             canvas.axhline(0, color=MUTED, linewidth=0.8)
         if frame.from_zero:
@@ -83,6 +102,23 @@ def histogram(
             canvas.stairs(heights, edges, color=colour, fill=alone, alpha=0.75 if alone else 1)
         canvas.set_ylim(bottom=0)
         _ticks(canvas, frame)
+
+    return draw(name, title, paint)
+
+
+def bars(name: str, title: str, frame: Frame, labels: Sequence[str], heights: Sequence[Number]) -> Markup:
+    """One bar for each label."""
+
+    def paint(canvas: Axes) -> None:
+        _prepare(canvas, frame)
+        places = range(len(labels))
+        canvas.bar(places, heights, color=COLOURS[0], width=0.7)
+        canvas.set_ylim(0, max(1e-9, *heights) * 1.1 if max(heights) else 1)
+        _ticks(canvas, frame)
+        canvas.grid(visible=False, axis="x")
+        canvas.set_xticks(
+            places, labels, rotation=45 if len(labels) > 6 else 0, ha="right" if len(labels) > 6 else "center"
+        )
 
     return draw(name, title, paint)
 

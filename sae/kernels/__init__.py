@@ -1,11 +1,13 @@
 """Sparse codes and the operations that make and read them.
 
-`reference` is the definition of correct; `sparse` is what everything uses: same names, same values and gradients,
-nothing of size tokens × latents kept.
+`reference` is the definition of correct: dense eager torch. `sparse` and `cpu` have the same names, values and
+gradients, and keep nothing of size tokens × latents; they differ in their loops, torch's operators or C++. The
+functions here choose between them.
 """
 
 from sae.kernels.code import Code, DenseCode, FixedCode, RaggedCode
-from sae.kernels.sparse import (
+from sae.kernels.dispatch import (
+    descend,
     encode_batchtopk,
     encode_threshold,
     encode_topk,
@@ -14,12 +16,16 @@ from sae.kernels.sparse import (
     sparsify,
     topk,
 )
+from sae.kernels.loops import AdamStep, Slot
 
 __all__ = [
+    "AdamStep",
     "Code",
     "DenseCode",
     "FixedCode",
     "RaggedCode",
+    "Slot",
+    "descend",
     "encode_batchtopk",
     "encode_threshold",
     "encode_topk",

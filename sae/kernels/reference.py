@@ -10,11 +10,14 @@ Among equal pre-activations the earlier token and the lower latent win here; a f
 another, so the law for ties is about values.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae.kernels.code import Code, FixedCode, RaggedCode
+from sae.kernels.loops import AdamStep, Slot
 
 
 def topk(pre: Float[Tensor, "*token d_sae"], k: int) -> FixedCode:
@@ -28,9 +31,15 @@ def encode_topk(
     encoder_rows: Float[Tensor, "d_sae d_in"],
     b_enc: Float[Tensor, "d_sae"],
     k: int,
+    centre: Float[Tensor, "d_in"] | None = None,
+    selection: torch.dtype | None = None,
 ) -> FixedCode:
-    """TopK of the linear map; `encoder_rows[f]` is what latent f reads."""
-    return topk(x @ encoder_rows.T + b_enc, k)
+    """TopK of the linear map of x − centre; `encoder_rows[f]` is what latent f reads.
+
+    With a `selection` of less precision, latents are chosen in that precision, their values computed in x's.
+    """
+    code = largest(x, encoder_rows, b_enc, k, centre, selection)
+    return FixedCode(code.values.relu(), code.indices, code.d_sae)
 
 
 def largest(
@@ -38,10 +47,17 @@ def largest(
     encoder_rows: Float[Tensor, "d_sae d_in"],
     b_enc: Float[Tensor, "d_sae"],
     k: int,
+    centre: Float[Tensor, "d_in"] | None = None,
+    selection: torch.dtype | None = None,
 ) -> FixedCode:
-    """The k largest pre-activations of each token, negative ones as they are."""
-    values, indices = (x @ encoder_rows.T + b_enc).sort(dim=-1, descending=True, stable=True)
-    return FixedCode(values[..., :k], indices[..., :k], len(encoder_rows))
+    """As `encode_topk`, negative values as they are."""
+    x = x if centre is None else x - centre
+    pre = x @ encoder_rows.T + b_enc
+    kind = selection or x.dtype
+    judged = pre if kind == x.dtype else (x.to(kind) @ encoder_rows.to(kind).T).to(x.dtype) + b_enc
+    chosen = judged.sort(dim=-1, descending=True, stable=True).indices[..., :k]
+    values, order = pre.gather(-1, chosen).sort(dim=-1, descending=True, stable=True)
+    return FixedCode(values, chosen.gather(-1, order), len(encoder_rows))
 
 
 def encode_batchtopk(
@@ -49,9 +65,10 @@ def encode_batchtopk(
     encoder_rows: Float[Tensor, "d_sae d_in"],
     b_enc: Float[Tensor, "d_sae"],
     k: int,
+    centre: Float[Tensor, "d_in"] | None = None,
 ) -> RaggedCode:
     """The k · n_tokens largest pre-activations of the whole batch, of those that are positive."""
-    pre = x @ encoder_rows.T + b_enc
+    pre = (x if centre is None else x - centre) @ encoder_rows.T + b_enc
     flat = pre.detach().flatten()
     best = flat.sort(descending=True, stable=True).indices[: k * (pre.numel() // len(encoder_rows))]
     kept = torch.zeros_like(flat, dtype=torch.bool).index_fill(0, best, True) & (flat > 0)
@@ -63,9 +80,10 @@ def encode_threshold(
     encoder_rows: Float[Tensor, "d_sae d_in"],
     b_enc: Float[Tensor, "d_sae"],
     threshold: Float[Tensor, "d_sae"] | Float[Tensor, ""] | float,
+    centre: Float[Tensor, "d_in"] | None = None,
 ) -> RaggedCode:
     """Every pre-activation above max(threshold, 0); no gradient for the threshold."""
-    pre = x @ encoder_rows.T + b_enc
+    pre = (x if centre is None else x - centre) @ encoder_rows.T + b_enc
     return _held(pre, pre > torch.as_tensor(threshold).clamp_min(0))
 
 
@@ -84,3 +102,28 @@ def _held(values: Float[Tensor, "*token d_sae"], kept: Bool[Tensor, "*token d_sa
 def sparse_decode(code: Code, W_dec: Float[Tensor, "d_sae d_out"]) -> Float[Tensor, "*token d_out"]:
     """Σ_f z_f W_dec[f] for each token, without bias."""
     return code.dense() @ W_dec
+
+
+def descend(slots: Sequence[Slot], how: AdamStep) -> Float[Tensor, ""]:
+    """One step of Adam on all slots, in place; returns the gradients' norm before clipping.
+
+    Slots of unit rows lose the part of the gradient along the row first (Bricken et al. 2023, "Towards
+    monosemanticity", appendix) and are scaled back to unit norm last; between them gradients are clipped to a total
+    norm.
+    """
+    gradients = [
+        s.gradient - (s.gradient * s.parameter).sum(1, keepdim=True) * s.parameter if s.unit else s.gradient
+        for s in slots
+    ]
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    scale = (how.clip / (norm + 1e-6)).clamp_max(1.0)
+    for slot, gradient in zip(slots, gradients, strict=True):
+        clipped = gradient * scale
+        slot.mean.copy_(how.beta1 * slot.mean + (1 - how.beta1) * clipped)
+        slot.square.copy_(how.beta2 * slot.square + (1 - how.beta2) * clipped**2)
+        mean = slot.mean / (1 - how.beta1**how.n_steps)
+        square = slot.square / (1 - how.beta2**how.n_steps)
+        slot.parameter.sub_(how.rate * mean / (square.sqrt() + how.epsilon))
+        if slot.unit:
+            slot.parameter.div_(slot.parameter.norm(dim=1, keepdim=True))
+    return norm

@@ -21,6 +21,7 @@ from torch import Tensor
 from sae import kernels
 from sae.core.config import Strict
 from sae.dictionary import Dictionary
+from sae.parallel import Axis, token_mean
 
 
 class NoAuxiliary(Strict):
@@ -48,8 +49,18 @@ def auxiliary_loss(
     x: Float[Tensor, "token d_in"],
     residual: Float[Tensor, "token d_out"],
     dead: Bool[Tensor, "d_sae"],
+    data: Axis,
 ) -> Float[Tensor, ""]:
-    """The weighted auxiliary term; zero where no latent is dead."""
+    """The weighted auxiliary term; zero where no latent is dead.
+
+    Args:
+        auxiliary: the term.
+        dictionary: what is trained.
+        x: what it reads.
+        residual: what it leaves of the target.
+        dead: which latents are dead.
+        data: ranks that have the rest of the batch.
+    """
     match auxiliary:
         case NoAuxiliary():
             return x.new_zeros(())
@@ -57,13 +68,13 @@ def auxiliary_loss(
             latents = dead.nonzero().flatten()
             if not len(latents):
                 return x.new_zeros(())
-            return coefficient * _unexplained(dictionary, x, residual.detach(), latents, k)
+            return coefficient * _unexplained(dictionary, x, residual.detach(), latents, k, data)
         case _:
             assert_never(auxiliary)
 
 
-def _unexplained(dictionary: Dictionary, x: Tensor, residual: Tensor, latents: Tensor, k: int) -> Tensor:
-    """The share of the residual's variance that the dead latents leave unexplained."""
+def _unexplained(dictionary: Dictionary, x: Tensor, residual: Tensor, latents: Tensor, k: int, data: Axis) -> Tensor:
+    """The share of the residual's variance, over all ranks, that the dead latents leave unexplained of these tokens."""
     rows = dictionary.encoder_rows.index_select(0, latents)
     bias = dictionary.b_enc.index_select(0, latents)
     code = kernels.largest(dictionary.centred(x).detach(), rows, bias, min(k, len(latents)))
@@ -71,5 +82,6 @@ def _unexplained(dictionary: Dictionary, x: Tensor, residual: Tensor, latents: T
     rectified = code.values + (code.values.relu() - code.values).detach()
     code = kernels.FixedCode(rectified, code.indices, code.d_sae)
     predicted = kernels.sparse_decode(code, dictionary.W_dec.index_select(0, latents))
-    variance = (residual - residual.mean(0)).square().sum()
-    return torch.nan_to_num((residual - predicted).square().sum() / variance, nan=0.0, posinf=0.0)
+    variance = token_mean((residual - token_mean(residual, data)).square().sum(1), data)
+    error = (residual - predicted).square().sum(1).mean()
+    return torch.nan_to_num(error / variance, nan=0.0, posinf=0.0)

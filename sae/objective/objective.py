@@ -20,6 +20,9 @@ from sae.objective.auxiliary import Auxiliary, NoAuxiliary, auxiliary_loss
 from sae.objective.gate import Gate, NoGate, gate_loss
 from sae.objective.reconstruction import MeanSquare, MultiTopK, Reconstruction, narrowed, reconstructed
 from sae.objective.sparsity import NoPenalty, Penalty, penalty
+from sae.parallel import Alone, Axis
+
+ALONE = Alone()
 
 
 class Situation(NamedTuple):
@@ -30,6 +33,8 @@ class Situation(NamedTuple):
     strength: float = 0.0
     """λ, the penalty's weight."""
     step: int = 0
+    data: Axis = ALONE
+    """Ranks that divide the batch: what couples its tokens is summed over them."""
 
 
 class Loss(NamedTuple):
@@ -74,13 +79,13 @@ class Objective(Strict):
             dictionary: what is trained.
             x: activations that it reads, in scaled units.
             target: those that it should write: x itself but for a transcoder.
-            situation: dead latents, strength and step.
+            situation: dead latents, strength, step, and the ranks that have the rest of the batch.
         """
         encoded = self._encoded(dictionary, x)
         y, error = reconstructed(self.reconstruction, dictionary, encoded.code, x, target, situation.step)
         residual = target - y
-        weighted = penalty(self.penalty, dictionary, encoded, situation.strength)
-        auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, residual, situation.dead)
+        weighted = penalty(self.penalty, dictionary, encoded, situation.strength, situation.data)
+        auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, residual, situation.dead, situation.data)
         total = error + weighted + gate_loss(self.gate, dictionary, encoded, target) + auxiliary
         code = narrowed(dictionary, encoded.code) if isinstance(self.reconstruction, MultiTopK) else encoded.code
         return Loss(total, residual.detach().square().mean(), auxiliary, weighted, code, y)

@@ -23,6 +23,7 @@ from sae.core.config import Strict
 from sae.dictionary import Dictionary, Gated, JumpRelu
 from sae.dictionary.dictionary import Encoded
 from sae.dictionary.jumprelu import active
+from sae.parallel import Axis, token_mean
 
 
 class NoPenalty(Strict):
@@ -61,18 +62,22 @@ Penalty = Annotated[NoPenalty | WeightedL1 | StepL0 | TargetL0 | Tanh, Field(dis
 
 
 def penalty(
-    how: NoPenalty | WeightedL1 | StepL0 | TargetL0 | Tanh, dictionary: Dictionary, encoded: Encoded, strength: float
+    how: NoPenalty | WeightedL1 | StepL0 | TargetL0 | Tanh,
+    dictionary: Dictionary,
+    encoded: Encoded,
+    strength: float,
+    data: Axis,
 ) -> Float[Tensor, ""]:
-    """The weighted penalty of a batch of codes [token, d_sae]."""
+    """The weighted penalty of a batch of codes [token, d_sae]; `data` are the ranks that have the rest of the batch."""
     match how:
         case NoPenalty():
             return dictionary.b_dec.new_zeros(())
         case WeightedL1():
             return strength * (_sizes(dictionary, encoded) * written_norms(dictionary)).sum(-1).mean()
         case StepL0():
-            return strength * _l0(dictionary, encoded)
+            return strength * _l0(dictionary, encoded).mean()
         case TargetL0(l0=l0):
-            return strength * (_l0(dictionary, encoded) / l0 - 1).square()
+            return strength * (token_mean(_l0(dictionary, encoded), data) / l0 - 1).square()
         case Tanh(c=c):
             return strength * torch.tanh(c * _sizes(dictionary, encoded) * written_norms(dictionary)).sum(-1).mean()
         case _:
@@ -90,7 +95,7 @@ def _sizes(dictionary: Dictionary, encoded: Encoded) -> Float[Tensor, "token d_s
     return encoded.pre.relu() if isinstance(dictionary.config.activation, Gated) else encoded.code.dense()
 
 
-def _l0(dictionary: Dictionary, encoded: Encoded) -> Float[Tensor, ""]:
+def _l0(dictionary: Dictionary, encoded: Encoded) -> Float[Tensor, "token"]:
     activation = dictionary.config.activation
     assert isinstance(activation, JumpRelu), "only thresholds hear of a count"
-    return active(encoded.pre, dictionary.threshold, activation.bandwidth).sum(-1).mean()
+    return active(encoded.pre, dictionary.threshold, activation.bandwidth).sum(-1)

@@ -3,7 +3,7 @@
 Whoever computes is given a `Mesh` and calls its collectives; nobody asks how many processes there are.
 """
 
-from sae.parallel.axis import Alone, Axis, Ranks
+from sae.parallel.axis import Alone, Axis, Ranks, token_mean
 from sae.parallel.latents import join, share, split
 from sae.parallel.mesh import Mesh, is_first, n_processes, started
 from sae.parallel.topk import merged, selected
@@ -21,4 +21,5 @@ __all__ = [
     "share",
     "split",
     "started",
+    "token_mean",
 ]

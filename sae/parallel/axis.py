@@ -113,6 +113,11 @@ class Alone(Axis):
         return number
 
 
+def token_mean(x: Shaped[Tensor, "token *d"], axis: Axis) -> Shaped[Tensor, "*d"]:
+    """The mean over the tokens of all ranks, which may have different numbers of them; carries the gradient."""
+    return axis.sum(x.sum(0)) / axis.total(len(x))
+
+
 class Ranks(Axis):
     """An axis of several processes.
 

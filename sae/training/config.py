@@ -60,6 +60,9 @@ class TrainConfig(Strict):
     """Tokens to train on; more than the harvest holds means several epochs."""
     batch: PositiveInt = 1024
     """Tokens a step; in runs of a few million tokens 1024 reaches with a quarter of the tokens what 4096 reaches."""
+    accumulate: PositiveInt = 1
+    """Micro-batches that a batch is divided into, one after the other, to save memory. The same result for losses that
+    are means over tokens; BatchTopK's selection, AuxK and the quadratic penalty are of each micro-batch."""
     scale: Scale = "auto"
     """What becomes of activations before training; folded into the weights. auto: centred at the geometric median,
     times what makes the mean square norm d, both of rows that are no sinks; median, mean: centred there, of all rows;
@@ -130,6 +133,8 @@ class TrainConfig(Strict):
     def _possible(self) -> "TrainConfig":
         if self.l0 > self.d_sae:
             raise ValueError(f"l0 {self.l0} is larger than d_sae {self.d_sae}: there are not so many latents")
+        if self.accumulate > self.batch:
+            raise ValueError(f"accumulate {self.accumulate} is larger than batch {self.batch}: nothing to divide")
         if self.warmup_fraction + self.decay_fraction > 1:
             raise ValueError("warmup_fraction and decay_fraction add up to more than 1")
         for key, presets in _BELONGS.items():

@@ -10,8 +10,6 @@ from typing import Literal
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from sae.kernels import Code
-
 RUN_SHARE = 1 / 20
 LONGEST = 10_000_000
 FEWEST_BATCHES = 4
@@ -24,9 +22,9 @@ def window(dead_after_tokens: int | Literal["auto"], tokens: int, batch: int) ->
     return max(min(int(tokens * RUN_SHARE), LONGEST), FEWEST_BATCHES * batch)
 
 
-def count(tokens_since_fired: Int64[Tensor, "d_sae"], code: Code, n_tokens: int) -> None:
+def count(tokens_since_fired: Int64[Tensor, "d_sae"], fired: Bool[Tensor, "d_sae"], n_tokens: int) -> None:
     """Adds a batch of `n_tokens` to the counters, in place; latents that fired begin again at zero."""
-    tokens_since_fired.add_(n_tokens).masked_fill_(code.fired(), 0)
+    tokens_since_fired.add_(n_tokens).masked_fill_(fired, 0)
 
 
 def is_dead(tokens_since_fired: Int64[Tensor, "d_sae"], after: int) -> Bool[Tensor, "d_sae"]:

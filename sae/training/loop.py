@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae.parallel import Mesh, token_mean
 from sae.training import dead
 from sae.training.config import TrainConfig
 from sae.training.presets import objective_of, resamples, rows_of
 from sae.training.state import State
-from sae.training.step import NoTerm, Recipe, Stepped, Term, step
+from sae.training.step import ALONE, NoTerm, Recipe, Stepped, Term, step
 
 NO_TERM = NoTerm()
 
@@ -34,19 +35,24 @@ class Progress(NamedTuple):
     """Of the batch just seen; empty but at every `log_every_steps`-th and the last step."""
 
 
-def loop(state: State, batches: Batches, config: TrainConfig, term: Term = NO_TERM) -> Iterator[Progress]:
+def loop(
+    state: State, batches: Batches, config: TrainConfig, term: Term = NO_TERM, mesh: Mesh = ALONE
+) -> Iterator[Progress]:
     """Trains from where `state` is to the end, in place; stop iterating to stop early.
+
+    Every rank of the mesh's data axis calls it with the same state, and all end with the same bits.
 
     Args:
         state: where the run is.
-        batches: by step, in the units of the model.
+        batches: by step, in the units of the model; this rank's share of them.
         config: the run.
         term: one more term of the loss, such as `sae.training.end_to_end`'s.
+        mesh: its data axis divides every batch.
 
     Raises:
         WorldError: the loss is not finite; names the step.
     """
-    recipe = recipe_of(state, config, term)
+    recipe = recipe_of(state, config, term, mesh)
     clock = _Clock(state.n_tokens)
     while state.step < config.n_steps:
         done = step(state, batches.batch(state.step), recipe)
@@ -55,7 +61,7 @@ def loop(state: State, batches: Batches, config: TrainConfig, term: Term = NO_TE
         yield Progress(state.step, state.n_tokens, metrics)
 
 
-def recipe_of(state: State, config: TrainConfig, term: Term = NO_TERM) -> Recipe:
+def recipe_of(state: State, config: TrainConfig, term: Term = NO_TERM, mesh: Mesh = ALONE) -> Recipe:
     """Objective, schedule and limits of a run."""
     d = state.dictionary.d_in
     return Recipe(
@@ -67,23 +73,26 @@ def recipe_of(state: State, config: TrainConfig, term: Term = NO_TERM) -> Recipe
         resamples=resamples(config),
         precision=getattr(torch, config.precision),
         seed=config.seed or 0,
+        accumulate=config.accumulate,
         term=term,
+        mesh=mesh,
     )
 
 
 def _metrics(state: State, done: Stepped, recipe: Recipe) -> dict[str, float]:
-    target, loss = done.batch.target, done.loss
-    variance = (target - target.mean(0)).square().mean()
+    terms, data = done.terms, recipe.mesh.data
+    centred = done.batch.target - token_mean(done.batch.target, data)
+    variance = token_mean(centred.square(), data).mean()
     window = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
     return {
         "n_tokens": float(state.n_tokens),
-        "loss": float(loss.total.detach() + done.term),
-        "fvu": float(loss.reconstruction.detach() / variance),
-        "l0": float(loss.code.l0().double().mean()),
-        "auxk": float(loss.auxiliary.detach()),
-        "penalty": float(loss.penalty.detach()),
+        "loss": float(terms.total),
+        "fvu": float(terms.reconstruction / variance),
+        "l0": float(terms.l0),
+        "auxk": float(terms.auxiliary),
+        "penalty": float(terms.penalty),
         "penalty_strength": state.controller.strength,
-        "end_to_end": float(done.term),
+        "end_to_end": float(terms.term),
         "dead_window_fraction": float(window.double().mean()),
         "learning_rate": recipe.schedule.rate(state.step - 1),
         "gradient_norm": float(done.gradient_norm),

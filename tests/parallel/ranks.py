@@ -12,6 +12,8 @@ from jaxtyping import install_import_hook
 from safetensors.torch import save_file
 
 with install_import_hook("sae", "beartype.beartype"):
+    from trajectory import RUNS, train
+
     from sae.core.errors import InputError
     from sae.kernels import reference, sparse_decode
     from sae.parallel import Axis, Mesh, selected, share, started
@@ -64,8 +66,12 @@ def main(folder: Path) -> None:
         results |= {f"latents.{name}": value for name, value in shared_latents(across.dictionary).items()}
         with pytest.raises(InputError, match="2 processes cannot be divided into groups of 3"):
             Mesh.over_processes(n_dictionary=3)
+        for name in RUNS:
+            results |= {f"run.{name}.{key}": value for key, value in train(name, mesh).items()}
         mesh.wait()
-        save_file({name: x.contiguous() for name, x in results.items()}, folder / f"{mesh.data.rank}.safetensors")
+        save_file(
+            {name: x.clone().contiguous() for name, x in results.items()}, folder / f"{mesh.data.rank}.safetensors"
+        )
 
 
 if __name__ == "__main__":

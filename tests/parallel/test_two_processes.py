@@ -1,6 +1,9 @@
 """Collectives of two gloo processes against the same arithmetic in one; alone, they are the identity."""
 
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -9,6 +12,19 @@ from safetensors.torch import load_file
 from sae.kernels import reference, sparse_decode
 from sae.parallel import Alone, Mesh, started
 
+
+def _beside(name: str) -> ModuleType:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+trajectory = _beside("trajectory")
 Results = list[dict[str, torch.Tensor]]
 OWN = [torch.arange(6, dtype=torch.float64).view(2, 3) + 10 * rank for rank in range(2)]
 
@@ -75,3 +91,19 @@ def test_a_world_of_one_is_the_identity_and_starts_nothing() -> None:
         assert axis.gather(x)[0] is x
         assert axis.any(x > 0).tolist() == (x > 0).tolist()
         assert axis.total(5) == 5
+
+
+@pytest.mark.parametrize("name", trajectory.RUNS)
+def test_two_processes_train_as_one(results: Results, name: str) -> None:
+    """Every metric of every step, every parameter, moment and counter; both ranks hold the same bits."""
+    alone = trajectory.train(name, Mesh.alone())
+    prefix = f"run.{name}."
+    first, second = ({k.removeprefix(prefix): v for k, v in r.items() if k.startswith(prefix)} for r in results)
+    assert first.keys() == second.keys() == alone.keys()
+    for key, value in alone.items():
+        assert torch.equal(first[key], second[key]), key
+        torch.testing.assert_close(first[key], value, rtol=1e-9, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}")
+    if name == "topk":
+        assert (alone["metric.auxk"] > 0).any()
+    assert (alone["metric.dead_window_fraction"] > 0).any()
+    assert alone["metric.loss"][-1] != alone["metric.loss"][0]

@@ -37,6 +37,7 @@ def test_the_report_opens_offline(page: Page, quickstart: dict[str, Any], width:
     assert asked == [report.as_uri()]
     assert page.locator("h1").inner_text() == "Quickstart"
     for heading in (
+        "Health of the activations",
         "Scorecard",
         "Training",
         "Variables",
@@ -49,4 +50,4 @@ def test_the_report_opens_offline(page: Page, quickstart: dict[str, Any], width:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     widths = "[...document.querySelectorAll('svg')].filter(s => s.checkVisibility()).map(s => s.clientWidth)"
     plots = [drawn for drawn in page.evaluate(widths) if drawn >= 200]
-    assert len(plots) >= 6, "five training curves and the densities"
+    assert len(plots) >= 11, "five of health, five training curves and the densities"

@@ -1,0 +1,90 @@
+"""Builds `loops.cpp` on first use and loads it; the machine code is kept in a cache folder.
+
+1. The file's name is a hash of source, flags, compiler and processor, so that what was built elsewhere is not loaded.
+2. It lies under `$XDG_CACHE_HOME/sae`, else `~/.cache/sae`; it is built beside its final name and renamed, so processes
+   that build at once do not disturb each other.
+3. OpenMP is left to the runtime that torch has loaded: a second one would bring threads of its own, which would
+   contend with torch's. Where torch's has another name, the compiler's is linked after all.
+"""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from sae.core.errors import WorldError
+
+SOURCE = Path(__file__).with_name("loops.cpp")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
+_COMPILERS = ("c++", "g++", "clang++")
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The loops as machine code; none, and one notice in the log, where they cannot be built."""
+    try:
+        return built(_compiler(), _cache())
+    except (WorldError, OSError) as error:
+        notice = "no compiled kernels, the slower ones in torch take their place: %s"
+        logging.getLogger("sae.kernels").warning(notice, error)
+        return None
+
+
+def built(compiler: str, folder: Path) -> ctypes.CDLL:
+    """The loops, from `folder` where they were built before.
+
+    Raises:
+        WorldError: the compiler failed.
+        OSError: the folder cannot be written, or what was built cannot be loaded.
+    """
+    path = folder / f"loops-{_fingerprint(compiler)}.so"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            os.replace(_compiled(compiler, Path(name)), path)
+    return ctypes.CDLL(str(path))
+
+
+def _compiled(compiler: str, folder: Path) -> Path:
+    compiled, linked = folder / "loops.o", folder / "loops.so"
+    _run(compiler, *FLAGS, "-c", str(SOURCE), "-o", str(compiled))
+    _run(compiler, "-shared", str(compiled), "-o", str(linked))
+    try:
+        ctypes.CDLL(str(linked))
+    except OSError:
+        _run(compiler, "-shared", "-fopenmp", str(compiled), "-o", str(linked))
+    return linked
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or "nothing was said").splitlines()[-1]
+        raise WorldError(f"{command[0]} ended with status {done.returncode}: {said}")
+    return done.stdout
+
+
+def _compiler() -> str:
+    named = os.environ.get("CXX")
+    found = next(filter(None, map(shutil.which, [named] if named else _COMPILERS)), None)
+    if found is None:
+        raise WorldError(f"no C++ compiler: {named or ', '.join(_COMPILERS)} not found")
+    return found
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sae"
+
+
+def _fingerprint(compiler: str) -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    said = [SOURCE.read_text(encoding="utf-8"), *FLAGS, compiler, _run(compiler, "--version"), platform.platform()]
+    return hashlib.sha256("\n".join([*said, *processor]).encode()).hexdigest()[:16]

@@ -1,0 +1,318 @@
+// The loops of the sparse path in C++: rows side by side over OpenMP's threads, every sum in a fixed order, so that a
+// result depends neither on the run nor on the number of threads. Called by sae/kernels/cpu.py through ctypes.
+//
+// A pair is (token, latent); pairs lie in the order of tokens and `starts` bounds those of each token.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using i64 = int64_t;
+using u64 = uint64_t;
+
+struct bfloat16 {
+    uint16_t bits;
+};
+
+// As many numbers at once as a register of the processor holds.
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+#elif defined(__AVX__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t masks __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
+
+inline float number(float x) { return x; }
+inline float number(bfloat16 x) {
+    const uint32_t bits = uint32_t(x.bits) << 16;
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+inline lanes load(const float* x) { return *reinterpret_cast<const lanes*>(x); }
+inline lanes load(const bfloat16* x) {
+    const halves raw = *reinterpret_cast<const halves*>(x);
+    const words bits = __builtin_convertvector(raw, words) << 16;
+    lanes values;
+    std::memcpy(&values, &bits, sizeof values);
+    return values;
+}
+
+// A whole number that is the larger the larger the value, and of equal values the lower the latent; NaN is the largest.
+inline u64 key(float value, i64 latent) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    if (value != value) bits = 0x7fffffffu;
+    bits = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    return u64(bits) << 32 | uint32_t(~uint32_t(latent));
+}
+
+inline float value_of(u64 key) {
+    uint32_t bits = uint32_t(key >> 32);
+    bits = bits & 0x80000000u ? bits & 0x7fffffffu : ~bits;
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+inline i64 latent_of(u64 key) { return i64(uint32_t(~uint32_t(key))); }
+
+// The largest value of every `width` latents; what is no number counts as infinite.
+template <class T>
+void maxima_of(const T* row, const float* bias, i64 n_groups, i64 width, float* maxima) {
+    for (i64 group = 0; group < n_groups; group++) {
+        const T* x = row + group * width;
+        const float* b = bias + group * width;
+        lanes best = load(x) + load(b);
+        masks wrong = best != best;
+        for (i64 i = LANES; i < width; i += LANES) {
+            const lanes h = load(x + i) + load(b + i);
+            wrong |= h != h;
+            best = h > best ? h : best;
+        }
+        best = wrong ? lanes{} + INFINITY : best;
+        float most = best[0];
+        for (int lane = 1; lane < LANES; lane++) most = most > best[lane] ? most : best[lane];
+        maxima[group] = most;
+    }
+}
+
+template <class T>
+inline void collect(const T* row, const float* bias, i64 from, i64 to, float least, std::vector<u64>& found) {
+    for (i64 i = from; i < to; i++) {
+        const float h = number(row[i]) + bias[i];
+        if (!(h < least)) found.push_back(key(h, i));
+    }
+}
+
+// The k largest of each row in descending order. At least k latents reach the k-th largest of the groups' maxima, so
+// only groups that reach it are looked into.
+template <class T>
+void select(const T* pre, const float* bias, i64 n, i64 d_sae, i64 k, float* values, i64* indices, int n_threads) {
+    i64 width = 64;
+    while (width > LANES && d_sae / width < 4 * k) width /= 2;
+    const i64 n_groups = d_sae / width;
+    const bool grouped = n_groups >= k;
+#pragma omp parallel num_threads(n_threads)
+    {
+        std::vector<float> maxima(n_groups), sorted(n_groups);
+        std::vector<u64> found;
+#pragma omp for schedule(static)
+        for (i64 t = 0; t < n; t++) {
+            const T* row = pre + t * d_sae;
+            found.clear();
+            if (grouped) {
+                maxima_of(row, bias, n_groups, width, maxima.data());
+                sorted = maxima;
+                std::nth_element(sorted.begin(), sorted.begin() + (k - 1), sorted.end(), std::greater<float>());
+                const float least = sorted[k - 1];
+                for (i64 group = 0; group < n_groups; group++)
+                    if (maxima[group] >= least) collect(row, bias, group * width, (group + 1) * width, least, found);
+                collect(row, bias, n_groups * width, d_sae, least, found);
+            } else {
+                collect(row, bias, 0, d_sae, -INFINITY, found);
+            }
+            if (i64(found.size()) > k)
+                std::nth_element(found.begin(), found.begin() + (k - 1), found.end(), std::greater<u64>());
+            std::sort(found.begin(), found.begin() + k, std::greater<u64>());
+            for (i64 j = 0; j < k; j++) {
+                values[t * k + j] = value_of(found[j]);
+                indices[t * k + j] = latent_of(found[j]);
+            }
+        }
+    }
+}
+
+inline void add_scaled(float* __restrict sum, const float* __restrict row, float weight, i64 d) {
+#pragma omp simd
+    for (i64 i = 0; i < d; i++) sum[i] += weight * row[i];
+}
+
+// Four rows at a time: the sum is read and written once for them.
+template <class Index>
+inline void weighted_sum(float* __restrict sum, const float* rows, const Index* which, const float* weights, i64 n, i64 d) {
+    std::fill(sum, sum + d, 0.f);
+    i64 j = 0;
+    for (; j + 4 <= n; j += 4) {
+        const float *r0 = rows + which[j] * d, *r1 = rows + which[j + 1] * d;
+        const float *r2 = rows + which[j + 2] * d, *r3 = rows + which[j + 3] * d;
+        const float w0 = weights[j], w1 = weights[j + 1], w2 = weights[j + 2], w3 = weights[j + 3];
+#pragma omp simd
+        for (i64 i = 0; i < d; i++) sum[i] += (w0 * r0[i] + w1 * r1[i]) + (w2 * r2[i] + w3 * r3[i]);
+    }
+    for (; j < n; j++) add_scaled(sum, rows + which[j] * d, weights[j], d);
+}
+
+inline float total_of(lanes sums) {
+    float total = 0;
+    for (int lane = 0; lane < LANES; lane++) total += sums[lane];
+    return total;
+}
+
+// Two independent sums, since one addition waits for the one before.
+inline float dot(const float* a, const float* b, i64 d) {
+    lanes even = {}, odd = {};
+    i64 i = 0;
+    for (; i + 2 * LANES <= d; i += 2 * LANES) {
+        even += load(a + i) * load(b + i);
+        odd += load(a + i + LANES) * load(b + i + LANES);
+    }
+    float rest = 0;
+    for (; i < d; i++) rest += a[i] * b[i];
+    return total_of(even + odd) + rest;
+}
+
+}  // namespace
+
+extern "C" {
+
+void select_float32(const float* pre, const float* bias, i64 n, i64 d_sae, i64 k, float* values, i64* indices, int n_threads) {
+    select(pre, bias, n, d_sae, k, values, indices, n_threads);
+}
+
+void select_bfloat16(const void* pre, const float* bias, i64 n, i64 d_sae, i64 k, float* values, i64* indices, int n_threads) {
+    select(static_cast<const bfloat16*>(pre), bias, n, d_sae, k, values, indices, n_threads);
+}
+
+// Exact values of latents that were chosen otherwise, and their descending order: x[token] · rows[latent] + bias.
+void refine(const float* x, const float* rows, const float* bias, i64 n, i64 d, i64 k, float* values, i64* indices, int n_threads) {
+#pragma omp parallel num_threads(n_threads)
+    {
+        std::vector<u64> keys(k);
+#pragma omp for schedule(static)
+        for (i64 t = 0; t < n; t++) {
+            for (i64 j = 0; j < k; j++) {
+                const i64 latent = indices[t * k + j];
+                keys[j] = key(dot(x + t * d, rows + latent * d, d) + bias[latent], latent);
+            }
+            std::sort(keys.begin(), keys.end(), std::greater<u64>());
+            for (i64 j = 0; j < k; j++) {
+                values[t * k + j] = value_of(keys[j]);
+                indices[t * k + j] = latent_of(keys[j]);
+            }
+        }
+    }
+}
+
+// How many latents of each row lie above their threshold.
+void count_above(const float* pre, const float* bias, const float* floor, i64 n, i64 d_sae, i64* counts, int n_threads) {
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (i64 t = 0; t < n; t++) {
+        const float* row = pre + t * d_sae;
+        int32_t count = 0;
+#pragma omp simd reduction(+ : count)
+        for (i64 i = 0; i < d_sae; i++) count += row[i] + bias[i] > floor[i];
+        counts[t] = count;
+    }
+}
+
+// Those latents and their values, ascending, row after row; `starts` says where each row begins.
+void fill_above(const float* pre, const float* bias, const float* floor, i64 n, i64 d_sae, const i64* starts, float* values,
+                i64* indices, int n_threads) {
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (i64 t = 0; t < n; t++) {
+        const float* row = pre + t * d_sae;
+        i64 place = starts[t];
+        const i64 end = starts[t + 1];
+        for (i64 from = 0; from < d_sae && place < end; from += LANES) {
+            const i64 to = std::min(from + LANES, d_sae);
+            int any = 0;
+            for (i64 i = from; i < to; i++) any |= row[i] + bias[i] > floor[i];
+            if (!any) continue;
+            for (i64 i = from; i < to; i++) {
+                const float h = row[i] + bias[i];
+                if (h > floor[i]) {
+                    values[place] = h;
+                    indices[place++] = i;
+                }
+            }
+        }
+    }
+}
+
+// out[token] = Σ over its pairs of weight · rows[latent]
+void bag(const i64* indices, const i64* starts, const float* rows, const float* weights, i64 n, i64 d, float* out, int n_threads) {
+#pragma omp parallel for schedule(dynamic, 32) num_threads(n_threads)
+    for (i64 t = 0; t < n; t++)
+        weighted_sum(out + t * d, rows, indices + starts[t], weights + starts[t], starts[t + 1] - starts[t], d);
+}
+
+// out[pair] = left[token] · rows[latent]
+void dots(const float* left, const float* rows, const i64* indices, const i64* starts, i64 n, i64 d, float* out, int n_threads) {
+#pragma omp parallel for schedule(dynamic, 32) num_threads(n_threads)
+    for (i64 t = 0; t < n; t++)
+        for (i64 p = starts[t]; p < starts[t + 1]; p++) out[p] = dot(left + t * d, rows + indices[p] * d, d);
+}
+
+// out[latent] = Σ over its pairs, tokens ascending, of weight · source[token]; total[latent] = Σ weight
+void sum_by_latent(const i64* indices, const i64* starts, const float* source, const float* weights, i64 n, i64 d, i64 d_sae,
+                   float* out, float* total, int n_threads) {
+    const i64 n_pairs = starts[n];
+    std::vector<i64> bounds(d_sae + 1, 0);
+    std::vector<int32_t> tokens(n_pairs);
+    std::vector<float> grouped(n_pairs);
+    for (i64 p = 0; p < n_pairs; p++) bounds[indices[p] + 1]++;
+    for (i64 f = 0; f < d_sae; f++) bounds[f + 1] += bounds[f];
+    std::vector<i64> place(bounds.begin(), bounds.end() - 1);
+    for (i64 t = 0; t < n; t++)
+        for (i64 p = starts[t]; p < starts[t + 1]; p++) {
+            const i64 q = place[indices[p]]++;
+            tokens[q] = int32_t(t);
+            grouped[q] = weights[p];
+        }
+#pragma omp parallel for schedule(dynamic, 16) num_threads(n_threads)
+    for (i64 f = 0; f < d_sae; f++) {
+        const i64 from = bounds[f], count = bounds[f + 1] - from;
+        if (out) weighted_sum(out + f * d, source, tokens.data() + from, grouped.data() + from, count, d);
+        float sum = 0;
+        for (i64 j = 0; j < count; j++) sum += grouped[from + j];
+        total[f] = sum;
+    }
+}
+
+// Σ gradient² of each row; where `rows` is given, of unit norm, the part of the gradient along them is removed first.
+void squares(float* gradient, const float* rows, i64 n, i64 d, float* out, int n_threads) {
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (i64 f = 0; f < n; f++) {
+        float* g = gradient + f * d;
+        if (rows) add_scaled(g, rows + f * d, -dot(g, rows + f * d, d), d);
+        out[f] = dot(g, g, d);
+    }
+}
+
+// Adam on every row, its gradient times `scale` first; the row is brought back to unit norm where `unit` says so.
+void adam(float* parameter, const float* gradient, float* mean, float* square, i64 n, i64 d, float scale, float rate,
+          float beta1, float beta2, float correction, float epsilon, int unit, int n_threads) {
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (i64 f = 0; f < n; f++) {
+        float* __restrict p = parameter + f * d;
+        float* __restrict m = mean + f * d;
+        float* __restrict v = square + f * d;
+        const float* __restrict g = gradient + f * d;
+        float norm = 0;
+#pragma omp simd reduction(+ : norm)
+        for (i64 i = 0; i < d; i++) {
+            const float gi = g[i] * scale;
+            m[i] += (1 - beta1) * (gi - m[i]);
+            v[i] = beta2 * v[i] + (1 - beta2) * gi * gi;
+            p[i] -= rate * m[i] / (std::sqrt(v[i]) * correction + epsilon);
+            norm += p[i] * p[i];
+        }
+        if (!unit) continue;
+        const float inverse = 1 / std::max(std::sqrt(norm), 1.17549435e-38f);
+#pragma omp simd
+        for (i64 i = 0; i < d; i++) p[i] *= inverse;
+    }
+}
+
+}  // extern "C"

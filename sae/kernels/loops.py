@@ -1,0 +1,143 @@
+"""The loops that a spelling of the sparse path is made of: abstract here, in torch in `sparse`, in C++ in `cpu`.
+
+A pair is a token with a latent. Pairs lie in the order of tokens, and `starts` bounds those of each token.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+Bounds = Int64[Tensor, "*bound"]
+
+
+class Pairs(NamedTuple):
+    """(token, latent) pairs with a value each."""
+
+    values: Float[Tensor, "pair"]
+    indices: Int64[Tensor, "pair"]
+    starts: Bounds
+
+
+class ByLatent(NamedTuple):
+    """Sums over the tokens of each latent."""
+
+    rows: Float[Tensor, "d_sae d"]
+    """Of weight · source[token]."""
+    totals: Float[Tensor, "d_sae"]
+    """Of the weights alone."""
+
+
+class Slot(NamedTuple):
+    """A parameter, its gradient and Adam's moments, seen as rows."""
+
+    parameter: Float[Tensor, "row d"]
+    gradient: Float[Tensor, "row d"]
+    mean: Float[Tensor, "row d"]
+    """Of the gradient."""
+    square: Float[Tensor, "row d"]
+    """Mean of its square."""
+    unit: bool
+    """Rows have unit norm and keep it."""
+
+
+class AdamStep(NamedTuple):
+    """One step of Adam (Kingma and Ba 2015, arXiv:1412.6980, algorithm 1)."""
+
+    rate: float
+    n_steps: int
+    """Steps done, this one included."""
+    clip: float
+    """Largest norm of all gradients together."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    @property
+    def corrected_rate(self) -> float:
+        return self.rate / (1 - self.beta1**self.n_steps)
+
+    @property
+    def correction(self) -> float:
+        """What the root of the second moment is multiplied by."""
+        return (1 - self.beta2**self.n_steps) ** -0.5
+
+
+class Loops(ABC):
+    """Every sum has a fixed order, so equal runs give equal bits."""
+
+    @abstractmethod
+    def select(
+        self,
+        pre: Float[Tensor, "token d_sae"],
+        bias: Float[Tensor, "d_sae"],
+        values: Float[Tensor, "token k"],
+        indices: Int64[Tensor, "token k"],
+    ) -> None:
+        """Writes the k largest of pre + bias, in descending order; `pre` may be overwritten."""
+
+    def refine(
+        self,
+        x: Float[Tensor, "token d"],
+        rows: Float[Tensor, "d_sae d"],
+        bias: Float[Tensor, "d_sae"],
+        values: Float[Tensor, "token k"],
+        indices: Int64[Tensor, "token k"],
+    ) -> None:
+        """Computes the values of latents that were selected in another precision, and puts them in descending order."""
+        starts = even_bounds(indices.numel(), indices.shape[-1], x.device)
+        exact = self.dots(x, rows, indices.flatten(), starts).view_as(values) + bias[indices]
+        torch.sort(exact, dim=-1, descending=True, stable=True, out=(values, order := torch.empty_like(indices)))
+        indices.copy_(indices.gather(-1, order))
+
+    @abstractmethod
+    def above(
+        self, pre: Float[Tensor, "token d_sae"], bias: Float[Tensor, "d_sae"], floor: Float[Tensor, "d_sae"]
+    ) -> Pairs:
+        """Every pre + bias above its floor, latents ascending; `pre` may be overwritten."""
+
+    @abstractmethod
+    def bag(
+        self,
+        indices: Int64[Tensor, "pair"],
+        starts: Bounds,
+        rows: Float[Tensor, "row d"],
+        weights: Float[Tensor, "pair"],
+    ) -> Float[Tensor, "token d"]:
+        """Σ over the pairs of each token of weight · rows[index]."""
+
+    @abstractmethod
+    def dots(
+        self,
+        left: Float[Tensor, "token d"],
+        rows: Float[Tensor, "d_sae d"],
+        indices: Int64[Tensor, "pair"],
+        starts: Bounds,
+    ) -> Float[Tensor, "pair"]:
+        """left[token] · rows[index] for every pair."""
+
+    @abstractmethod
+    def by_latent(self, pairs: Pairs, source: Float[Tensor, "token d"], d_sae: int) -> ByLatent:
+        """Sums over the tokens of each latent, tokens ascending; the pairs' values are the weights."""
+
+    @abstractmethod
+    def squares(
+        self, gradient: Float[Tensor, "row d"], unit_rows: Float[Tensor, "row d"] | None
+    ) -> Float[Tensor, "row"]:
+        """Σ gradient² of each row; the part along `unit_rows`, where given, is removed first, in place."""
+
+    @abstractmethod
+    def adam(self, slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:
+        """Moves the rows along their gradient times `scale`, in place, each row visited once."""
+
+
+def bounds(counts: Int64[Tensor, "group"]) -> Bounds:
+    """Where groups of these sizes begin, and the end of the last."""
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def even_bounds(n_pairs: int, k: int, device: torch.device) -> Bounds:
+    """Bounds of groups of k."""
+    return torch.arange(0, n_pairs + 1, k, device=device)

@@ -1,0 +1,156 @@
+"""The functions of `sae.kernels` over a set of loops: one dense product, the encoder's; all else touches pairs.
+
+`sae.kernels.reference` defines them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae.kernels.code import Code, DenseCode, FixedCode, RaggedCode
+from sae.kernels.gradients import Attach, Decode
+from sae.kernels.loops import AdamStep, Loops, Pairs, Slot, even_bounds
+from sae.kernels.selection import above, largest_of_batch, largest_of_tokens
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """Equal to the reference in value and gradient, whatever the loops."""
+
+    loops: Loops
+
+    def topk(self, pre: Float[Tensor, "*token d_sae"], k: int) -> FixedCode:
+        """The k largest pre-activations of each token in descending order, negative ones set to zero."""
+        values, indices = pre.topk(k, dim=-1)
+        return FixedCode(values.relu(), indices, pre.shape[-1])
+
+    def encode_topk(
+        self,
+        x: Float[Tensor, "*token d_in"],
+        encoder_rows: Float[Tensor, "d_sae d_in"],
+        b_enc: Float[Tensor, "d_sae"],
+        k: int,
+        centre: Float[Tensor, "d_in"] | None = None,
+        selection: torch.dtype | None = None,
+    ) -> FixedCode:
+        """TopK of the linear map of x − centre; `encoder_rows[f]` is what latent f reads.
+
+        With a `selection` of less precision, such as bfloat16, latents are chosen in that precision and their values
+        computed in the precision of x.
+        """
+        code = self.largest(x, encoder_rows, b_enc, k, centre, selection)
+        return FixedCode(code.values.relu(), code.indices, code.d_sae)
+
+    def largest(
+        self,
+        x: Float[Tensor, "*token d_in"],
+        encoder_rows: Float[Tensor, "d_sae d_in"],
+        b_enc: Float[Tensor, "d_sae"],
+        k: int,
+        centre: Float[Tensor, "d_in"] | None = None,
+        selection: torch.dtype | None = None,
+    ) -> FixedCode:
+        """As `encode_topk`, negative values as they are."""
+        flat = _centred(x, centre)
+        fixed = flat.detach(), encoder_rows.detach(), b_enc.detach()
+        pairs = largest_of_tokens(self.loops, *fixed, k, selection or x.dtype)
+        values = Attach.apply(self.loops, pairs, flat, encoder_rows, b_enc, centre)
+        assert isinstance(values, Tensor)
+        shape = (*x.shape[:-1], k)
+        return FixedCode(values.view(shape), pairs.indices.view(shape), len(encoder_rows))
+
+    def encode_batchtopk(
+        self,
+        x: Float[Tensor, "*token d_in"],
+        encoder_rows: Float[Tensor, "d_sae d_in"],
+        b_enc: Float[Tensor, "d_sae"],
+        k: int,
+        centre: Float[Tensor, "d_in"] | None = None,
+    ) -> RaggedCode:
+        """The k · n_tokens largest pre-activations of the whole batch, of those that are positive; latents ascend.
+
+        Where pre-activations are equal the earlier token and the lower latent win.
+        """
+        flat = _centred(x, centre)
+        fixed = flat.detach(), encoder_rows.detach(), b_enc.detach()
+        pairs = largest_of_batch(self.loops, *fixed, k * len(flat))
+        return self._ragged(pairs, flat, encoder_rows, b_enc, centre, x.shape[:-1])
+
+    def encode_threshold(
+        self,
+        x: Float[Tensor, "*token d_in"],
+        encoder_rows: Float[Tensor, "d_sae d_in"],
+        b_enc: Float[Tensor, "d_sae"],
+        threshold: Float[Tensor, "d_sae"] | Float[Tensor, ""] | float,
+        centre: Float[Tensor, "d_in"] | None = None,
+    ) -> RaggedCode:
+        """Every pre-activation above max(threshold, 0); no gradient for the threshold."""
+        flat = _centred(x, centre)
+        fixed = flat.detach(), encoder_rows.detach(), b_enc.detach()
+        floor = torch.as_tensor(threshold, dtype=x.dtype, device=x.device).detach().clamp_min(0)
+        pairs = above(self.loops, *fixed, floor.expand_as(b_enc).contiguous())
+        return self._ragged(pairs, flat, encoder_rows, b_enc, centre, x.shape[:-1])
+
+    def sparsify(self, values: Float[Tensor, "*token d_sae"]) -> RaggedCode:
+        """The positive entries of a dense code."""
+        d_sae = values.shape[-1]
+        flat = values.reshape(-1, d_sae)
+        nothing = flat.new_zeros(d_sae)
+        # A loop overwrites what it reads only to add a bias, and here there is none.
+        pairs = self.loops.above(flat.detach(), nothing, nothing)
+        tokens = torch.arange(len(flat), device=flat.device).repeat_interleave(
+            pairs.starts.diff(), output_size=len(pairs.values)
+        )
+        held = flat.reshape(-1).gather(0, tokens * d_sae + pairs.indices)
+        return RaggedCode(held, pairs.indices, pairs.starts, tuple(values.shape[:-1]), d_sae)
+
+    def sparse_decode(self, code: Code, W_dec: Float[Tensor, "d_sae d_out"]) -> Float[Tensor, "*token d_out"]:
+        """Σ_f z_f W_dec[f] for each token, without bias."""
+        match code:
+            case DenseCode(values=values):
+                return values @ W_dec
+            case FixedCode(values=values, indices=indices):
+                starts = even_bounds(values.numel(), values.shape[-1], values.device)
+                return self._decoded(Pairs(values.reshape(-1), indices.reshape(-1), starts), W_dec, values.shape[:-1])
+            case RaggedCode(values=values, indices=indices, starts=starts, shape=shape):
+                return self._decoded(Pairs(values, indices, starts), W_dec, shape)
+            case _:
+                assert_never(code)
+
+    def descend(self, slots: Sequence[Slot], how: AdamStep) -> Float[Tensor, ""]:
+        """One step of Adam on all slots, in place; returns the gradients' norm before clipping.
+
+        1. Slots of unit rows lose the part of the gradient along the row. 2. Gradients are clipped to a total norm.
+        3. Adam. 4. Unit rows are scaled back to unit norm.
+        """
+        squares = [self.loops.squares(s.gradient, s.parameter if s.unit else None).sum() for s in slots]
+        norm = torch.stack(squares).sum().sqrt()
+        scale = (how.clip / (norm + 1e-6)).clamp_max(1.0)
+        for slot in slots:
+            self.loops.adam(slot, scale, how)
+        return norm
+
+    def _ragged(
+        self, pairs: Pairs, x: Tensor, rows: Tensor, bias: Tensor, centre: Tensor | None, shape: Sequence[int]
+    ) -> RaggedCode:
+        values = Attach.apply(self.loops, pairs, x, rows, bias, centre)
+        assert isinstance(values, Tensor)
+        return RaggedCode(values, pairs.indices, pairs.starts, tuple(shape), len(rows))
+
+    def _decoded(self, pairs: Pairs, W_dec: Tensor, shape: Sequence[int]) -> Tensor:
+        if len(pairs.indices):  # a compiled loop would read past the rows
+            least, most = pairs.indices.aminmax()
+            assert 0 <= int(least) <= int(most) < len(W_dec), "a code's latents lie beyond the decoder's rows"
+        y = Decode.apply(self.loops, *pairs, W_dec)
+        assert isinstance(y, Tensor)
+        return y.view(*shape, W_dec.shape[-1])
+
+
+def _centred(x: Tensor, centre: Tensor | None) -> Tensor:
+    """x as a matrix, less the centre, whose gradient `Attach` finds by a shorter way."""
+    flat = x.reshape(-1, x.shape[-1])
+    return flat if centre is None else flat - centre.detach()

@@ -1,0 +1,69 @@
+"""One pass of the optimiser equals the dense reference, and the trainer's own Adam."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae.kernels import AdamStep, Slot, reference
+from tests.kernels.spellings import CASES, SPELLINGS
+
+
+def slots(dtype: torch.dtype, n: int, d: int, seed: int) -> list[Slot]:
+    """A matrix of unit rows, another one, and a vector as rows of one."""
+    g = torch.Generator().manual_seed(seed)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
+
+    rows = torch.nn.functional.normalize(drawn(n, d))
+    shapes = ((n, d), (n, d), (n, 1))
+    parameters = (rows, *(drawn(*s) for s in shapes[1:]))
+    return [
+        Slot(p, drawn(*s), 0.1 * drawn(*s), 0.1 * drawn(*s).square(), unit=i == 0)
+        for i, (p, s) in enumerate(zip(parameters, shapes, strict=True))
+    ]
+
+
+def copied(given: list[Slot]) -> list[Slot]:
+    return [Slot(*(t.clone() for t in slot[:4]), unit=slot.unit) for slot in given]
+
+
+@pytest.mark.parametrize(("kernel", "dtype"), CASES)
+@settings(max_examples=25, deadline=None)
+@given(
+    n=st.integers(1, 9),
+    d=st.integers(1, 70),
+    seed=st.integers(0, 99),
+    clip=st.sampled_from([0.1, 1e9]),
+    done=st.integers(0, 3),
+)
+def test_a_step_equals_the_reference(kernel, dtype, n, d, seed, clip, done):
+    ours, theirs = slots(dtype, n, d, seed), slots(dtype, n, d, seed)
+    how = AdamStep(rate=0.05, n_steps=done + 1, clip=clip)
+    torch.testing.assert_close(kernel.descend(ours, how), reference.descend(theirs, how), rtol=1e-4, atol=1e-5)
+    for a, b in zip(ours, theirs, strict=True):
+        for name in ("parameter", "mean", "square"):
+            torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [*SPELLINGS, pytest.param(reference, id="reference")])
+def test_three_steps_equal_those_of_torch(kernel):
+    begun = slots(torch.float32, 7, 20, 0)
+    ours = [Slot(s.parameter.clone(), s.gradient, s.mean * 0, s.square * 0, s.unit) for s in begun]
+    parameters = [torch.nn.Parameter(s.parameter.clone()) for s in begun]
+    adam = torch.optim.Adam(parameters, lr=0.05)
+    for step in range(3):
+        gradients = [slot.gradient for slot in slots(torch.float32, 7, 20, step)]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        rows = parameters[0]
+        assert rows.grad is not None
+        rows.grad -= (rows.grad * rows.detach()).sum(1, keepdim=True) * rows.detach()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        adam.step()
+        rows.data /= rows.data.norm(dim=1, keepdim=True)
+        ours = [slot._replace(gradient=g.clone()) for slot, g in zip(ours, gradients, strict=True)]
+        torch.testing.assert_close(kernel.descend(ours, AdamStep(0.05, step + 1, 1.0)), norm)
+    for slot, parameter in zip(ours, parameters, strict=True):
+        torch.testing.assert_close(slot.parameter, parameter.detach())

@@ -1,0 +1,65 @@
+"""Which kernels a call goes to, and what happens where there is no compiler."""
+
+import logging
+
+import pytest
+import torch
+
+from sae import kernels
+from sae.core.errors import InputError, WorldError
+from sae.kernels import build, cpu, dispatch, reference, sparse
+from tests.kernels.spellings import COMPILED
+
+SINGLE, DOUBLE = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
+
+
+@COMPILED
+def test_float32_on_a_processor_is_compiled(monkeypatch):
+    monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+    assert dispatch.spelling(SINGLE) is cpu
+    assert dispatch.spelling(SINGLE, DOUBLE) is sparse
+
+
+@pytest.mark.parametrize(("name", "module"), [("reference", reference), ("sparse", sparse), ("cpu", cpu)])
+def test_the_environment_names_the_kernels(monkeypatch, name, module):
+    monkeypatch.setenv(dispatch.VARIABLE, name)
+    assert dispatch.spelling(SINGLE) is module
+
+
+def test_an_unknown_name_is_refused(monkeypatch):
+    monkeypatch.setenv(dispatch.VARIABLE, "fast")
+    with pytest.raises(InputError, match="reference, sparse, cpu"):
+        kernels.sparsify(SINGLE)
+
+
+def test_spellings_have_the_same_functions():
+    names = {name for name in kernels.__all__ if name.islower()}
+    for module in (reference, sparse, cpu):
+        assert all(callable(getattr(module, name)) for name in names)
+
+
+def test_without_a_compiler_one_notice_and_the_torch_kernels(monkeypatch, caplog):
+    monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    build.library.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        assert {dispatch.spelling(SINGLE) for _ in range(3)} == {sparse}
+    build.library.cache_clear()
+    assert [record.getMessage() for record in caplog.records] == [
+        "no compiled kernels, the slower ones in torch take their place: no C++ compiler: no-such-compiler not found"
+    ]
+
+
+def test_a_compiler_that_fails_says_why(tmp_path):
+    with pytest.raises(WorldError, match="ended with status"):
+        build.built("false", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@COMPILED
+def test_loops_are_built_once(tmp_path, monkeypatch):
+    assert build.built(build._compiler(), tmp_path)
+    (made,) = tmp_path.iterdir()
+    before = made.stat().st_mtime_ns
+    assert build.built(build._compiler(), tmp_path)
+    assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [before]
