@@ -33,11 +33,10 @@ from sae.dictionary.sites import splice_sites
 from sae.training import Failed, Moved, Places, Run, TrainConfig, side_by_side
 from sae.training.end_to_end import EndToEnd
 from sae.training.presets import dictionary_of
+from sae.training.run import N_SAMPLE
 from sae.training.step import NoTerm, Term
 
 VERSION = 3
-N_SAMPLE = 65_536
-"""Rows of the train split from which scale and centre are taken."""
 N_VALIDATION = 8_192
 """Rows of the validation split on which a run is validated."""
 

@@ -98,6 +98,18 @@ def test_members_are_what_each_is_alone_to_the_byte(tmp_path: Path, together: An
         assert_same(tmp_path / f"alone {number}" / "0", tmp_path / "swept" / f"{number}")
 
 
+def test_training_from_python_gives_the_same_bits(tmp_path: Path, together: Any, harvest: Path) -> None:
+    together([CONFIG], tmp_path)
+    stage, activations = sae.load(tmp_path / "0").state_dict(), Activations(harvest)
+    for given in (activations, activations.rows("train", "embed")):
+        for name, value in sae.train(given, CONFIG).finish().state_dict().items():
+            assert torch.equal(value, stage[name])
+    with pytest.raises(InputError, match="site must name one of the harvested sites: embed, final"):
+        sae.train(activations, CONFIG.model_copy(update={"site": None}))
+    with pytest.raises(InputError, match=r"batch 2000 is larger than the train split of .* 1800 rows"):
+        sae.train(activations, CONFIG.model_copy(update={"batch": 2000}))
+
+
 @pytest.mark.parametrize("kills", [[2], [3, 7, 9]])
 def test_a_killed_sweep_ends_with_the_same_bytes_and_records(tmp_path: Path, together: Any, kills: list[int]) -> None:
     """Members that resume from different steps, or that one run trained further alone, catch up."""
