@@ -3,8 +3,9 @@
 
     python scripts/bench_reading.py [--quick] [--json FILE]
 
-Time: all contenders run once a round, the order rotating, and a ratio is the median over rounds of what the bare pass
-took over what ours took, so load that comes and goes meets both alike; the floor is the bare pass against itself.
+Time: a round is bare, ours, ours, bare, back to back, so load that comes and goes, or grows, meets both alike; a ratio
+is the median over rounds of what the two bare passes took over what our two took, beside it the quartiles over rounds;
+the floor is the bare pass against itself, in the same rounds: what it is off 1 is the machine's doing.
 Memory: resident memory at its peak, and whether it grows from batch to batch. Rows of the file:
 {name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
 """
@@ -126,41 +127,53 @@ def row(name: str, value: float, unit: str, against: str = "", target: float | N
     return {"name": name, "value": value, "unit": unit, "against": against, "target": target, "holds": holds}
 
 
-def seconds_of(contenders: Sequence[Callable[[], object]], n_rounds: int) -> list[list[float]]:
-    """Seconds by contender and round, the order rotating from round to round."""
-    for contender in contenders:
-        contender()
-    seconds: list[list[float]] = [[] for _ in contenders]
-    for turn in range(n_rounds):
-        for step in range(len(contenders)):
-            number = (turn + step) % len(contenders)
-            start = time.perf_counter()
-            contenders[number]()
-            seconds[number].append(time.perf_counter() - start)
-    return seconds
+@dataclass(frozen=True)
+class Contest:
+    """A contender beside a bare pass."""
+
+    name: str
+    ours: Callable[[], object]
+    bare: Callable[[], object]
+    against: str
+    target: float | None = None
 
 
-def time_rows(passes: Passes, n_rounds: int) -> list[Row]:
-    until = [passes.bare_until_block, passes.bare_until_block, passes.one_site, passes.three_sites]
-    bare_until, again_until, one, three = seconds_of(until, n_rounds)
-    bare, again, addition = seconds_of([passes.bare, passes.bare, passes.addition], n_rounds)
-
-    def ratio(theirs: list[float], ours: list[float]) -> float:
-        return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
-
-    raises, full = "bare forward that raises at the same block", "plain full forward"
+def contests_of(passes: Passes) -> list[Contest]:
+    until, raises = passes.bare_until_block, "bare forward that raises at the same block"
     return [
-        row("reading_one_site", ratio(bare_until, one), "ratio of speeds", raises, 0.97),
-        row("reading_three_sites", ratio(bare_until, three), "ratio of speeds", raises, 0.92),
-        row("editing_addition", ratio(bare, addition), "ratio of speeds", full, 0.95),
-        row("floor_until_block", ratio(bare_until, again_until), "ratio of speeds", "itself"),
-        row("floor_full", ratio(bare, again), "ratio of speeds", "itself"),
-        row("seconds_bare_until_block", statistics.median(bare_until), "s"),
-        row("seconds_reading_one_site", statistics.median(one), "s"),
-        row("seconds_reading_three_sites", statistics.median(three), "s"),
-        row("seconds_bare_full", statistics.median(bare), "s"),
-        row("seconds_editing_addition", statistics.median(addition), "s"),
+        Contest("reading_one_site", passes.one_site, until, raises, 0.97),
+        Contest("reading_three_sites", passes.three_sites, until, raises, 0.92),
+        Contest("editing_addition", passes.addition, passes.bare, "plain full forward", 0.95),
+        Contest("floor_until_block", until, until, "itself"),
+        Contest("floor_full", passes.bare, passes.bare, "itself"),
     ]
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def time_rows(contests: Sequence[Contest], n_rounds: int) -> list[Row]:
+    bare: dict[str, list[float]] = {contest.name: [] for contest in contests}
+    ours: dict[str, list[float]] = {contest.name: [] for contest in contests}
+    for turn in range(n_rounds + 1):
+        for contest in contests:
+            first, second, third, fourth = map(seconds_of, (contest.bare, contest.ours, contest.ours, contest.bare))
+            if turn:  # the first round warms up
+                bare[contest.name].append((first + fourth) / 2)
+                ours[contest.name].append((second + third) / 2)
+    rows, seconds = [], []
+    for contest in contests:
+        name, against = contest.name, contest.against
+        ratios = [a / b for a, b in zip(bare[name], ours[name], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        rows.append(row(name, middle, "ratio of speeds", against, contest.target))
+        rows.append(row(f"{name}_quartile_1", low, "ratio of speeds", against))
+        rows.append(row(f"{name}_quartile_3", high, "ratio of speeds", against))
+        seconds.append(row(f"seconds_{name}", statistics.median(ours[name]), "s"))
+    return rows + seconds
 
 
 def resident_bytes(key: str) -> int:
@@ -221,7 +234,7 @@ def main() -> None:
     options = parser.parse_args()
     shape = QUICK if options.quick else GPT2_SMALL
     passes = Passes(shape)
-    rows = time_rows(passes, shape.n_rounds)
+    rows = time_rows(contests_of(passes), shape.n_rounds)
     show(rows)
     memory = memory_rows(passes)
     show(memory)

@@ -79,9 +79,8 @@ class Dictionary(nn.Module):
 
     def centred(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token d_in"]:
         """What the linear map reads: x, less the decoder's bias in an autoencoder."""
-        if x.shape[-1] != self.d_in:
-            raise InputError(f"the dictionary reads activations of width {self.d_in}, got width {x.shape[-1]}")
-        return x - self.b_dec if self.config.subtract_b_dec else x
+        x = self._wide(x)
+        return x if self._centre is None else x - self._centre
 
     def pre_activations(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token d_sae"]:
         """The linear map alone, [..., d_sae]; dense, so for a few tokens at a time."""
@@ -100,9 +99,11 @@ class Dictionary(nn.Module):
         none = x.new_zeros(*x.shape[:-1], 0)
         match self.config.activation:
             case TopK(k=k):
-                return Encoded(kernels.encode_topk(self.centred(x), self.encoder_rows, self.b_enc, k), none)
+                return Encoded(kernels.encode_topk(self._wide(x), self.encoder_rows, self.b_enc, k, self._centre), none)
             case BatchTopK(k=k) if self.training:
-                return Encoded(kernels.encode_batchtopk(self.centred(x), self.encoder_rows, self.b_enc, k), none)
+                return Encoded(
+                    kernels.encode_batchtopk(self._wide(x), self.encoder_rows, self.b_enc, k, self._centre), none
+                )
             case BatchTopK():
                 return Encoded(self._above(x), none)
             case JumpRelu(bandwidth=bandwidth) if self.training:
@@ -122,8 +123,18 @@ class Dictionary(nn.Module):
             case _:
                 assert_never(self.config.activation)
 
+    @property
+    def _centre(self) -> Float[Tensor, "d_in"] | None:
+        return self.b_dec if self.config.subtract_b_dec else None
+
+    def _wide(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token d_in"]:
+        """x, of the width that it must have."""
+        if x.shape[-1] != self.d_in:
+            raise InputError(f"the dictionary reads activations of width {self.d_in}, got width {x.shape[-1]}")
+        return x
+
     def _above(self, x: Float[Tensor, "*token d_in"]) -> Code:
-        return kernels.encode_threshold(self.centred(x), self.encoder_rows, self.b_enc, self.threshold)
+        return kernels.encode_threshold(self._wide(x), self.encoder_rows, self.b_enc, self.threshold, self._centre)
 
     def decode(self, code: Code) -> Float[Tensor, "*token d_out"]:
         """The activations that a code stands for.

@@ -19,9 +19,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
+from sae.intervention.direction import Direction
 from sae.intervention.intervention import Intervention
 from sae.intervention.operations import project_out
-from sae.intervention.subspace import orthonormal
+from sae.intervention.subspace import orthonormal, rows_of
 from sae.lm.families import family_of, model_type_of, n_blocks
 from sae.lm.family import INTO, Family
 from sae.lm.hooks import reading
@@ -36,14 +37,14 @@ def writer_sites(model: Model) -> tuple[str, ...]:
     return ("embed", *(f"blocks.{block}.{name}" for block in blocks for name in ("attn_out", "mlp_out")))
 
 
-def directional_ablation(model: Model, directions: Float[Tensor, "k d_model"]) -> Intervention:
+def directional_ablation(model: Model, directions: Direction | Float[Tensor, "k d_model"]) -> Intervention:
     """The edits that keep directions out of the residual stream: projections at every writer.
 
     In a family that norms the sum itself (BERT) the norms write too, and these edits do not reach them.
 
     Args:
         model: gives the number of blocks.
-        directions: any basis of what is removed.
+        directions: one direction, or any basis of what is removed.
 
     Raises:
         InputError: directions that do not span as many dimensions as they are.
@@ -52,19 +53,19 @@ def directional_ablation(model: Model, directions: Float[Tensor, "k d_model"]) -
 
 
 @torch.no_grad()
-def orthogonalised(model: Model, directions: Float[Tensor, "k d_model"]) -> nn.Module:
+def orthogonalised(model: Model, directions: Direction | Float[Tensor, "k d_model"]) -> nn.Module:
     """A copy of the model whose weights cannot write the directions; the head is kept, tied or not.
 
     Args:
         model: of a family whose writers end in plain linear maps; others need `directional_ablation`.
-        directions: any basis of what is removed.
+        directions: one direction, or any basis of what is removed.
 
     Raises:
         InputError: a writer that still writes the directions (a norm after it, quantised weights): names its site;
             directions of another width or linearly dependent.
     """
     copy = deepcopy(module_of(model))
-    family, rows = family_of(copy), orthonormal(directions.float())
+    family, rows = family_of(copy), orthonormal(rows_of(directions).float())
     _untie(copy, family)
     for weight, axis in _writing_weights(copy, family, rows.shape[1]):
         _remove(weight, axis, rows)

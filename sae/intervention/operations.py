@@ -18,7 +18,7 @@ from sae.dictionary import Dictionary
 from sae.intervention.direction import Direction
 from sae.intervention.latents import ITSELF, LatentValue, ScaleLatents, SetLatents, Splice
 from sae.intervention.positions import Everywhere, Positions
-from sae.intervention.subspace import Interchange, Multiply, ProjectOut
+from sae.intervention.subspace import Interchange, Multiply, ProjectOut, rows_of
 from sae.intervention.whole import Add, Affine, Replace
 from sae.lm.hooks import Context
 
@@ -85,23 +85,27 @@ def affine(matrix: Float[Tensor, "d_out d_in"], bias: Float[Tensor, "d"], positi
 
 
 def interchange(
-    directions: Float[Tensor, "k d"], source: Float[Tensor, "*batch width"], positions: Positions = EVERYWHERE
+    directions: Direction | Float[Tensor, "k d"],
+    source: Float[Tensor, "*batch width"],
+    positions: Positions = EVERYWHERE,
 ) -> Interchange:
     """Gives x the source's coordinates in the span of the directions; the rest of x stays.
 
     Args:
-        directions: any basis of the subspace.
+        directions: one direction, or any basis of the subspace.
         source: [d], [batch, d] or [batch, position, d].
         positions: where.
 
     Raises:
         InputError: directions that do not span as many dimensions as they are, or a source of another width.
     """
-    return Interchange(directions, source, positions)
+    return Interchange(rows_of(directions), source, positions)
 
 
 def project_out(
-    directions: Float[Tensor, "k d"], mean: Float[Tensor, "width"] | None = None, positions: Positions = EVERYWHERE
+    directions: Direction | Float[Tensor, "k d"],
+    mean: Float[Tensor, "width"] | None = None,
+    positions: Positions = EVERYWHERE,
 ) -> ProjectOut:
     """Takes the span of the directions out of x: sets it to zero, or to what `mean` has there.
 
@@ -112,11 +116,12 @@ def project_out(
     Raises:
         InputError: directions that do not span as many dimensions as they are, or a mean of another width.
     """
-    return ProjectOut(directions, torch.zeros(directions.shape[-1]) if mean is None else mean, positions)
+    rows = rows_of(directions)
+    return ProjectOut(rows, torch.zeros(rows.shape[-1]) if mean is None else mean, positions)
 
 
 def multiply(
-    directions: Float[Tensor, "k d"],
+    directions: Direction | Float[Tensor, "k d"],
     factor: float,
     centre: Float[Tensor, "width"] | None = None,
     positions: Positions = EVERYWHERE,
@@ -125,7 +130,8 @@ def multiply(
 
     A factor of 0 projects the directions out of this one site (see `project_out` for what that is not).
     """
-    return Multiply(directions, factor, torch.zeros(directions.shape[-1]) if centre is None else centre, positions)
+    rows = rows_of(directions)
+    return Multiply(rows, factor, torch.zeros(rows.shape[-1]) if centre is None else centre, positions)
 
 
 def set_latents(

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.core.errors import InputError
+from sae.intervention.direction import Direction
 from sae.intervention.lookup import check_width, place
 from sae.intervention.positions import Everywhere, Positions, selected, where
 from sae.intervention.whole import check_number, check_vectors, vectors_in_words
@@ -110,6 +111,11 @@ class Multiply:
         return (
             f"multiply the coordinates along {_directions(self.directions)}{about} by {self.factor:g} {self.positions}"
         )
+
+
+def rows_of(directions: Direction | Float[Tensor, "*k d"]) -> Float[Tensor, "*k d"]:
+    """Directions as rows; a `Direction` is one of them, whatever its unit."""
+    return directions.vector[None] if isinstance(directions, Direction) else directions
 
 
 def orthonormal(directions: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:

@@ -94,7 +94,9 @@ class CompiledLoops(Loops):
         return out
 
     def adam(self, slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:
-        numbers = float(scale), how.corrected_rate, how.beta1, how.beta2, how.correction, how.epsilon
+        rate = how.rate / (1 - how.beta1**slot.n_steps)
+        correction = (1 - how.beta2**slot.n_steps) ** -0.5
+        numbers = float(scale), rate, how.beta1, how.beta2, correction, how.epsilon
         _call("adam", *slot[:4], *slot.parameter.shape, *numbers, slot.unit)
 
 

@@ -52,8 +52,8 @@ def encode_topk(
 ) -> FixedCode:
     """TopK of the linear map of x − centre; `encoder_rows[f]` is what latent f reads.
 
-    With a `selection` of less precision, such as bfloat16, latents are chosen in that precision and their values
-    computed in the precision of x.
+    With a `selection` of less precision, such as bfloat16 (under autocast its own), latents are chosen in that
+    precision and their values computed in the precision of x.
     """
     return spelling(x, encoder_rows, b_enc).encode_topk(x, encoder_rows, b_enc, k, centre, selection)
 
@@ -103,7 +103,7 @@ def sparse_decode(code: Code, W_dec: Float[Tensor, "d_sae d_out"]) -> Float[Tens
 
 
 def descend(slots: Sequence[Slot], how: AdamStep) -> Float[Tensor, ""]:
-    """One step of Adam on all slots, in place; returns the gradients' norm before clipping.
+    """One step of Adam on all slots, in place, gradients included; returns their norm before clipping.
 
     Slots of unit rows lose the part of the gradient along the row first and are scaled back to unit norm last; between
     them gradients are clipped to a total norm.

@@ -39,7 +39,9 @@ class Slot(NamedTuple):
     """Of the gradient."""
     square: Float[Tensor, "row d"]
     """Mean of its square."""
-    unit: bool
+    n_steps: int
+    """Steps that it was moved by, this one included."""
+    unit: bool = False
     """Rows have unit norm and keep it."""
 
 
@@ -47,22 +49,11 @@ class AdamStep(NamedTuple):
     """One step of Adam (Kingma and Ba 2015, arXiv:1412.6980, algorithm 1)."""
 
     rate: float
-    n_steps: int
-    """Steps done, this one included."""
     clip: float
     """Largest norm of all gradients together."""
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
-
-    @property
-    def corrected_rate(self) -> float:
-        return self.rate / (1 - self.beta1**self.n_steps)
-
-    @property
-    def correction(self) -> float:
-        """What the root of the second moment is multiplied by."""
-        return (1 - self.beta2**self.n_steps) ** -0.5
 
 
 class Loops(ABC):

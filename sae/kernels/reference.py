@@ -121,8 +121,8 @@ def descend(slots: Sequence[Slot], how: AdamStep) -> Float[Tensor, ""]:
         clipped = gradient * scale
         slot.mean.copy_(how.beta1 * slot.mean + (1 - how.beta1) * clipped)
         slot.square.copy_(how.beta2 * slot.square + (1 - how.beta2) * clipped**2)
-        mean = slot.mean / (1 - how.beta1**how.n_steps)
-        square = slot.square / (1 - how.beta2**how.n_steps)
+        mean = slot.mean / (1 - how.beta1**slot.n_steps)
+        square = slot.square / (1 - how.beta2**slot.n_steps)
         slot.parameter.sub_(how.rate * mean / (square.sqrt() + how.epsilon))
         if slot.unit:
             slot.parameter.div_(slot.parameter.norm(dim=1, keepdim=True))

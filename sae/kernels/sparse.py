@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import embedding_bag
+from torch.optim.adam import adam as fused_adam
 
 from sae.kernels.loops import AdamStep, Bounds, ByLatent, Loops, Pairs, Slot, bounds
 from sae.kernels.spelling import Spelling
@@ -81,11 +82,23 @@ class TorchLoops(Loops):
         return torch.linalg.vecdot(gradient, gradient)
 
     def adam(self, slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:
-        gradient = slot.gradient * scale
-        slot.mean.lerp_(gradient, 1 - how.beta1)
-        slot.square.mul_(how.beta2).addcmul_(gradient, gradient, value=1 - how.beta2)
-        root = slot.square.sqrt().mul_(how.correction).add_(how.epsilon)
-        slot.parameter.addcdiv_(slot.mean, root, value=-how.corrected_rate)
+        # Scaling by torch's own `grad_scale` would cost as much: it writes the gradient back.
+        fused_adam(
+            [slot.parameter],
+            [slot.gradient.mul_(scale)],
+            [slot.mean],
+            [slot.square],
+            [],
+            [torch.tensor(slot.n_steps - 1.0, device=slot.parameter.device)],
+            fused=True,
+            amsgrad=False,
+            beta1=how.beta1,
+            beta2=how.beta2,
+            lr=how.rate,
+            weight_decay=0.0,
+            eps=how.epsilon,
+            maximize=False,
+        )
         if slot.unit:
             norm = slot.parameter.norm(dim=1, keepdim=True)
             slot.parameter.div_(norm.clamp_min(torch.finfo(norm.dtype).tiny))

@@ -39,8 +39,8 @@ class Spelling:
     ) -> FixedCode:
         """TopK of the linear map of x − centre; `encoder_rows[f]` is what latent f reads.
 
-        With a `selection` of less precision, such as bfloat16, latents are chosen in that precision and their values
-        computed in the precision of x.
+        With a `selection` of less precision, such as bfloat16 (under autocast its own), latents are chosen in that
+        precision and their values computed in the precision of x.
         """
         code = self.largest(x, encoder_rows, b_enc, k, centre, selection)
         return FixedCode(code.values.relu(), code.indices, code.d_sae)
@@ -57,7 +57,7 @@ class Spelling:
         """As `encode_topk`, negative values as they are."""
         flat = _centred(x, centre)
         fixed = flat.detach(), encoder_rows.detach(), b_enc.detach()
-        pairs = largest_of_tokens(self.loops, *fixed, k, selection or x.dtype)
+        pairs = largest_of_tokens(self.loops, *fixed, k, selection or _precision(x))
         values = Attach.apply(self.loops, pairs, flat, encoder_rows, b_enc, centre)
         assert isinstance(values, Tensor)
         shape = (*x.shape[:-1], k)
@@ -122,7 +122,7 @@ class Spelling:
                 assert_never(code)
 
     def descend(self, slots: Sequence[Slot], how: AdamStep) -> Float[Tensor, ""]:
-        """One step of Adam on all slots, in place; returns the gradients' norm before clipping.
+        """One step of Adam on all slots, in place, gradients included; returns their norm before clipping.
 
         1. Slots of unit rows lose the part of the gradient along the row. 2. Gradients are clipped to a total norm.
         3. Adam. 4. Unit rows are scaled back to unit norm.
@@ -148,6 +148,12 @@ class Spelling:
         y = Decode.apply(self.loops, *pairs, W_dec)
         assert isinstance(y, Tensor)
         return y.view(*shape, W_dec.shape[-1])
+
+
+def _precision(x: Tensor) -> torch.dtype:
+    """Of products: what autocast asks for, else x's own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def _centred(x: Tensor, centre: Tensor | None) -> Tensor:

@@ -10,6 +10,7 @@ another kernel. Passes of other threads through the model run as written meanwhi
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -25,13 +26,18 @@ class _Forward:
     """A block's forward: compiled, or as written while someone looks inside."""
 
     def __init__(self, written: Callable[..., Any], backend: Backend) -> None:
-        self._written, self._compiled = written, torch.compile(written, backend=backend)
+        self._written, self._backend = written, backend
+        self._compiled = torch.compile(written, backend=backend)
         self._lock = threading.Lock()
         self._n_inside = 0
 
     def __call__(self, *args: Any, **inputs: Any) -> Any:
         plain = self._n_inside or _has_cache(*args, *inputs.values())
         return (self._written if plain else self._compiled)(*args, **inputs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Forward":
+        # Of the copied block, whose method `_written` becomes; locks cannot be copied.
+        return _Forward(deepcopy(self._written, memo), self._backend)
 
     @contextmanager
     def as_written(self) -> Iterator[None]:

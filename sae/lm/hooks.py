@@ -118,6 +118,7 @@ def editing(
         for site, functions in checked:
             for function in functions:
                 attach(stack, module, site, state.edit(str(site), function))
+        _after_call(stack, module, state.end)  # last, so that edits of the logits come before it
         yield
 
 
@@ -130,6 +131,10 @@ class _State:
 
     def begin(self, inputs: dict[str, Any]) -> None:
         self.context = context_of(inputs, prompt_lengths(self._module))
+
+    def end(self) -> None:
+        # Lest a call of a part of the model, which tells no context, be taken for this pass.
+        self.context = None
 
     def now(self) -> Context:
         if self.context is None:
@@ -156,3 +161,14 @@ def _on_call(stack: ExitStack, module: nn.Module, act: Callable[[dict[str, Any]]
             act(named(module, args, inputs or {}))
 
     stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
+
+def _after_call(stack: ExitStack, module: nn.Module, act: Callable[[], None]) -> None:
+    """Runs `act` at the end of each pass of the whole model."""
+    mine = threading.get_ident()
+
+    def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if threading.get_ident() == mine:
+            act()
+
+    stack.callback(module.register_forward_hook(hook).remove)

@@ -82,24 +82,26 @@ def run_at(stack: ExitStack, module: nn.Module, place: Place, act: Act) -> None:
     stack.enter_context(looked_into(module, place.path))
     point = _this_thread.points.setdefault(part, {}).setdefault(place.side, _Point())
     if not point.entries:
-        _hook(point, module, part, place.side)
+        with ExitStack() as opened:  # what was opened before a refusal is closed again
+            _hook(opened, point, module, part, place.side)
+            point.hook = opened.pop_all()
     stack.callback(point.remove, point.add(place.rank, act))
 
 
-def _hook(point: _Point, module: nn.Module, part: nn.Module, side: Side) -> None:
-    """Has the point run at every call of the module, until its hook is closed."""
+def _hook(stack: ExitStack, point: _Point, module: nn.Module, part: nn.Module, side: Side) -> None:
+    """Has the point run at every call of the module until the stack closes."""
     match side:
         case "input":
-            point.hook.callback(part.register_forward_pre_hook(_on_input(point.run), with_kwargs=True).remove)
+            stack.callback(part.register_forward_pre_hook(_on_input(point.run), with_kwargs=True).remove)
         case "output":
-            point.hook.callback(part.register_forward_hook(_on_output(point.run)).remove)
+            stack.callback(part.register_forward_hook(_on_output(point.run)).remove)
         case "heads":
             per_head = _on_heads(point.run, _output_map(part, *head_counts(module)[:1]))
             # First in line: the sum over heads is computed from them.
-            point.hook.callback(part.register_forward_hook(per_head, prepend=True).remove)
+            stack.callback(part.register_forward_hook(per_head, prepend=True).remove)
         case "kernel":
-            point.hook.enter_context(all_as_written(module))
-            point.hook.enter_context(weights_of(module, part, point.run))
+            stack.enter_context(all_as_written(module))
+            stack.enter_context(weights_of(module, part, point.run))
         case _:
             assert_never(side)
 
@@ -108,13 +110,18 @@ def _on_input(act: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
     mine = threading.get_ident()
 
     # Without `inputs` where another thread removes the hook while this one is about to call it.
-    def hook(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any] | None = None) -> Any:
+    def hook(part: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any] | None = None) -> Any:
         if threading.get_ident() != mine:
             return None
         inputs = inputs or {}
         if args:
             y = act(args[0])
             return None if y is args[0] else ((y, *args[1:]), inputs)
+        if "hidden_states" not in inputs:
+            raise InputError(
+                f"a site is what {type(part).__name__} reads, but it is called by {', '.join(inputs) or 'nothing'};"
+                " what can be read is a first argument, or hidden_states"
+            )
         y = act(inputs["hidden_states"])
         return None if y is inputs["hidden_states"] else (args, {**inputs, "hidden_states": y})
 
@@ -122,7 +129,8 @@ def _on_input(act: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
 
 
 def _on_output(act: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
-    """Modules give a tensor, a tuple that begins with it (attention), or a record with logits (the whole model)."""
+    """Modules give a tensor, a tuple that begins with it (attention) or with a loss (the whole model, as a tuple), or a
+    record with logits (the whole model)."""
     mine = threading.get_ident()
 
     def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -131,8 +139,9 @@ def _on_output(act: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
         if isinstance(output, Tensor):
             return act(output)
         if isinstance(output, tuple):
-            y = act(output[0])
-            return None if y is output[0] else (y, *output[1:])
+            first = 1 if output[0].ndim == 0 else 0
+            y = act(output[first])
+            return None if y is output[first] else (*output[:first], y, *output[first + 1 :])
         y = act(output.logits)
         return None if y is output.logits else replace(output, logits=y)
 

@@ -7,15 +7,16 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch import Tensor, nn
 
+from sae import kernels
 from sae.dictionary import Dictionary
+from sae.kernels import AdamStep, Slot
 from sae.training.presets import Rows
 
 
 def adam(dictionary: Dictionary) -> torch.optim.Adam:
-    """Adam (0.9, 0.999, ε 1e-8), each parameter visited once a step; the rate is set at every step."""
+    """Adam's state (0.9, 0.999, ε 1e-8); `descend` moves it on, each row visited once."""
     return torch.optim.Adam(dictionary.parameters(), lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
@@ -23,14 +24,10 @@ def descend(
     dictionary: Dictionary, optimiser: torch.optim.Adam, rate: float, clip: float, rows: Rows
 ) -> Float[Tensor, ""]:
     """One step along the gradients that the parameters hold; returns their norm before clipping."""
-    if rows.unit:
-        _remove_radial(dictionary)
-    norm = clip_grad_norm_(dictionary.parameters(), clip)
-    optimiser.param_groups[0]["lr"] = rate
-    optimiser.step()
+    unit = {dictionary.W_dec} if rows.unit else set()
+    slots = [_slot(optimiser, p, p in unit) for p in dictionary.parameters() if p.grad is not None]
+    norm = kernels.descend(slots, AdamStep(rate, clip))
     optimiser.zero_grad()
-    if rows.unit:
-        unit_rows(dictionary.W_dec)
     if rows.thresholds_positive:
         with torch.no_grad():
             dictionary.threshold.clamp_(min=0)
@@ -43,9 +40,14 @@ def unit_rows(rows: Float[Tensor, "row d"]) -> None:
     rows.div_(rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny))
 
 
-@torch.no_grad()
-def _remove_radial(dictionary: Dictionary) -> None:
-    gradient = dictionary.W_dec.grad
+def _slot(optimiser: torch.optim.Adam, parameter: nn.Parameter, unit: bool) -> Slot:
+    """A parameter with its moments as rows; vectors are one row."""
+    gradient, state = parameter.grad, optimiser.state[parameter]
     assert gradient is not None
-    along = torch.linalg.vecdot(gradient, dictionary.W_dec)
-    gradient.addcmul_(dictionary.W_dec, along[:, None], value=-1.0)
+    if not state:
+        state["step"] = torch.zeros((), device=parameter.device)
+        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+    state["step"] += 1
+    tensors = parameter.detach(), gradient.contiguous(), state["exp_avg"], state["exp_avg_sq"]
+    as_rows = (t if t.ndim == 2 else t.reshape(1, -1) for t in tensors)
+    return Slot(*as_rows, n_steps=int(state["step"]), unit=unit)

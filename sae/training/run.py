@@ -123,7 +123,7 @@ def train(activations: Tensor | Activations, config: TrainConfig = DEFAULT, plac
 def _site(activations: Activations, config: TrainConfig) -> str:
     if config.site is None and len(activations.sites) > 1:
         raise InputError(f"site must name one of the harvested sites: {', '.join(activations.sites)}")
-    return config.site or activations.sites[0]
+    return config.site or next(iter(activations.sites))
 
 
 def _check_batch(config: TrainConfig, n_rows: int, where: str) -> None:

@@ -60,6 +60,7 @@ class Environment:
 
 TORCH = "torch==2.13.0"
 SAELENS = Environment("SAELens", "sae-lens==6.54.12")
+SPARSIFY = Environment("sparsify", "eai-sparsify==1.3.3")
 DICTIONARY_LEARNING = Environment("dictionary_learning", "dictionary-learning==0.1.0", unwanted=("torchvision",))
 
 

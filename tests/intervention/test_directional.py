@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sae.core.errors import InputError
-from sae.intervention import applying, directional_ablation, orthogonalised, project_out
-from sae.lm import editing, reading, sites_of
+from sae.intervention import Direction, applying, directional_ablation, orthogonalised, project_out
+from sae.lm import compile_blocks, editing, reading, sites_of
 from sae.lm.tiny import TINY, tiny
 
 from .conftest import D, normal
@@ -87,6 +87,15 @@ def test_a_head_that_shares_its_weights_with_the_embedding_keeps_them() -> None:
     assert torch.equal(copy.lm_head.weight, model.lm_head.weight)
     assert not torch.equal(copy.transformer.wte.weight, model.transformer.wte.weight)
     assert not copy.config.tie_word_embeddings
+
+
+def test_a_direction_is_removed_also_from_a_compiled_model() -> None:
+    model, direction = tiny("llama"), Direction(normal(D), "final", "std", "a test")
+    plain = logits(orthogonalised(model, direction.vector[None]))
+    compile_blocks(model, backend="eager")
+    torch.testing.assert_close(logits(orthogonalised(model, direction)), plain)
+    with applying(model, directional_ablation(model, direction)):
+        torch.testing.assert_close(logits(model), plain, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", NORMED)

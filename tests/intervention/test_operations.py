@@ -288,3 +288,16 @@ def test_latents_that_cannot_be_set_are_refused(dictionary: Dictionary) -> None:
         set_latents(dictionary, {3: torch.full((3, 9), float("nan"))})
     with pytest.raises(InputError, match="no site 'nowhere'"):
         splice(dictionary, source="nowhere")
+
+
+def test_a_direction_stands_for_the_span_of_its_vector(x: Tensor) -> None:
+    direction, source = Direction(normal(D), SITE, "std", "a test", length=3.0), normal(D, seed=5)
+    rows = direction.vector[None]
+    for one, other in (
+        (project_out(direction), project_out(rows)),
+        (multiply(direction, 2.0), multiply(rows, 2.0)),
+        (interchange(direction, source), interchange(rows, source)),
+        (interchange(direction, direction.step(2.0)), interchange(rows, 6 * direction.unit)),
+    ):
+        assert torch.equal(one(x, HERE), other(x, HERE))
+        assert str(one) == str(other)

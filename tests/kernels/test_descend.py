@@ -9,7 +9,7 @@ from sae.kernels import AdamStep, Slot, reference
 from tests.kernels.spellings import CASES, SPELLINGS
 
 
-def slots(dtype: torch.dtype, n: int, d: int, seed: int) -> list[Slot]:
+def slots(dtype: torch.dtype, n: int, d: int, seed: int, n_steps: int = 1) -> list[Slot]:
     """A matrix of unit rows, another one, and a vector as rows of one."""
     g = torch.Generator().manual_seed(seed)
 
@@ -20,13 +20,9 @@ def slots(dtype: torch.dtype, n: int, d: int, seed: int) -> list[Slot]:
     shapes = ((n, d), (n, d), (n, 1))
     parameters = (rows, *(drawn(*s) for s in shapes[1:]))
     return [
-        Slot(p, drawn(*s), 0.1 * drawn(*s), 0.1 * drawn(*s).square(), unit=i == 0)
+        Slot(p, drawn(*s), 0.1 * drawn(*s), 0.1 * drawn(*s).square(), n_steps, unit=i == 0)
         for i, (p, s) in enumerate(zip(parameters, shapes, strict=True))
     ]
-
-
-def copied(given: list[Slot]) -> list[Slot]:
-    return [Slot(*(t.clone() for t in slot[:4]), unit=slot.unit) for slot in given]
 
 
 @pytest.mark.parametrize(("kernel", "dtype"), CASES)
@@ -39,8 +35,8 @@ def copied(given: list[Slot]) -> list[Slot]:
     done=st.integers(0, 3),
 )
 def test_a_step_equals_the_reference(kernel, dtype, n, d, seed, clip, done):
-    ours, theirs = slots(dtype, n, d, seed), slots(dtype, n, d, seed)
-    how = AdamStep(rate=0.05, n_steps=done + 1, clip=clip)
+    ours, theirs = slots(dtype, n, d, seed, done + 1), slots(dtype, n, d, seed, done + 1)
+    how = AdamStep(rate=0.05, clip=clip)
     torch.testing.assert_close(kernel.descend(ours, how), reference.descend(theirs, how), rtol=1e-4, atol=1e-5)
     for a, b in zip(ours, theirs, strict=True):
         for name in ("parameter", "mean", "square"):
@@ -50,7 +46,7 @@ def test_a_step_equals_the_reference(kernel, dtype, n, d, seed, clip, done):
 @pytest.mark.parametrize("kernel", [*SPELLINGS, pytest.param(reference, id="reference")])
 def test_three_steps_equal_those_of_torch(kernel):
     begun = slots(torch.float32, 7, 20, 0)
-    ours = [Slot(s.parameter.clone(), s.gradient, s.mean * 0, s.square * 0, s.unit) for s in begun]
+    ours = [Slot(s.parameter.clone(), s.gradient, s.mean * 0, s.square * 0, 0, s.unit) for s in begun]
     parameters = [torch.nn.Parameter(s.parameter.clone()) for s in begun]
     adam = torch.optim.Adam(parameters, lr=0.05)
     for step in range(3):
@@ -63,7 +59,7 @@ def test_three_steps_equal_those_of_torch(kernel):
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         adam.step()
         rows.data /= rows.data.norm(dim=1, keepdim=True)
-        ours = [slot._replace(gradient=g.clone()) for slot, g in zip(ours, gradients, strict=True)]
-        torch.testing.assert_close(kernel.descend(ours, AdamStep(0.05, step + 1, 1.0)), norm)
+        ours = [slot._replace(gradient=g.clone(), n_steps=step + 1) for slot, g in zip(ours, gradients, strict=True)]
+        torch.testing.assert_close(kernel.descend(ours, AdamStep(0.05, 1.0)), norm)
     for slot, parameter in zip(ours, parameters, strict=True):
         torch.testing.assert_close(slot.parameter, parameter.detach())

@@ -1,5 +1,6 @@
 """Compiled blocks: reading and editing stay right, wherever the hooks stand and whenever they come."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -78,3 +79,25 @@ def test_a_model_compiled_as_a_whole_is_refused(ids: Tensor) -> None:
     for model in (whole, wrapped):
         with pytest.raises(InputError, match=r"use sae\.lm\.compile_blocks"), reading(model, ["blocks.1.resid_post"]):
             pass
+
+
+def test_a_copy_of_a_compiled_model_is_compiled_and_has_its_own_weights(ids: Tensor) -> None:
+    model = tiny("llama")
+    plain = model(input_ids=ids, use_cache=False).logits
+    compile_blocks(model, backend="eager")
+    other = deepcopy(model)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+    assert all(isinstance(block.forward, _Forward) for block in other.get_submodule("model.layers").children())
+    torch.testing.assert_close(other(input_ids=ids, use_cache=False).logits, plain)
+
+
+def test_a_refusal_leaves_the_blocks_compiled(ids: Tensor) -> None:
+    model: Any = tiny("llama")
+    model.config, compiled = deepcopy(model.config), []
+    compile_blocks(model, lambda graph, example: compiled.append(graph) or graph)
+    with pytest.raises(InputError, match="has a configuration of its own"), reading(model, ["blocks.1.attn_pattern"]):
+        pass
+    model(input_ids=ids, use_cache=False)
+    assert compiled

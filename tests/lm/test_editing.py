@@ -229,3 +229,21 @@ def test_editing_under_inference_mode(ids: Tensor) -> None:
         usual = model(input_ids=ids).logits
         with torch.inference_mode():
             assert torch.equal(model(input_ids=ids).logits, usual)
+
+
+def test_a_part_that_is_called_after_the_model_is_refused_its_context(model: nn.Module, ids: Tensor) -> None:
+    with editing(model, {"blocks.1.resid_post": shift}):
+        model(input_ids=ids)
+        with pytest.raises(InputError, match="call the whole language model, not a part of it"):
+            model.base_model(input_ids=ids[:2, :5])  # pyright: ignore[reportCallIssue]
+
+
+@pytest.mark.parametrize("as_record", [True, False])
+def test_logits_are_edited_behind_a_loss(model: nn.Module, ids: Tensor, as_record: bool) -> None:
+    plain = model(input_ids=ids, labels=ids)
+    with editing(model, {"logits": shift}), reading(model, ["logits"], stop=False) as captured:
+        output = model(input_ids=ids, labels=ids, return_dict=as_record)
+    loss, logits = (output.loss, output.logits) if as_record else output[:2]
+    assert torch.equal(loss, plain.loss)
+    assert torch.equal(logits, shift(plain.logits, context_of({"input_ids": ids})))
+    assert torch.equal(captured["logits"], logits)

@@ -103,3 +103,36 @@ def test_bloom_whose_residual_is_normed_is_refused() -> None:
 def test_what_a_family_leaves_out_is_refused_with_the_reason_and_what_there_is(name: str, site: str, why: str) -> None:
     with pytest.raises(InputError, match=f"no site '{site}' in this {TINY[name][0]}: {why}; it has embed, blocks"):
         check_site(tiny(name), site)
+
+
+class _ByKeyword(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+class _Unheard(nn.Module):
+    """Calls its blocks by a name of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.blocks = nn.Embedding(48, 4), nn.ModuleList([_ByKeyword(), _ByKeyword()])
+        self.norm, self.lm_head = nn.LayerNorm(4), nn.Linear(4, 48)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.embed(input_ids)
+        for block in self.blocks:
+            x = block(x=x)
+        return self.lm_head(self.norm(x))
+
+
+def test_what_a_module_reads_by_a_name_of_its_own_is_refused(ids: Tensor) -> None:
+    model = _Unheard()
+    set_family(model, Family(blocks="blocks", embed="embed", final="into norm"))
+    with reading(model, ["embed", "blocks.0.resid_post", "final"]) as captured:
+        model(input_ids=ids)
+    torch.testing.assert_close(captured["final"], captured["embed"] + 2)
+    with (
+        pytest.raises(InputError, match=r"what _ByKeyword reads, but it is called by x; what can be read is a"),
+        reading(model, ["blocks.1.resid_pre"]),
+    ):
+        model(input_ids=ids)

@@ -84,8 +84,13 @@ def test_an_interrupted_sweep_saves_every_member_and_says_how_to_go_on(
         process.send_signal(number)
         asked = time.monotonic()
         assert process.stderr is not None
-        said = process.stderr.read()
-    assert time.monotonic() - asked < 10
+        said = ""
+        while said.count("checkpoint written at step") < len(uninterrupted):
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        assert time.monotonic() - asked < 20  # ten seconds, where a machine is not shared by many
+        said += process.stderr.read()
     assert process.returncode == 130
     assert said.count("checkpoint written at step") == len(uninterrupted)
     assert "to go on: sae train quickstart" in said
