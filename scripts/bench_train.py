@@ -8,9 +8,10 @@ Ours is `sae.training.loop` as it ships: metrics, counters of dead latents, clip
 dictionary_learning and sparsify, each with its own trainer and bookkeeping, in environments of their own
 (scripts/peers).
 All contenders make one window a round, the order rotating, and a ratio is the median over rounds, so load that comes
-and goes meets all alike. The floor is the encoder's product alone, timed among the contenders, plus what else must be
-moved (k rows a token for decoding and for each of three gradients, seven numbers a parameter for Adam) at the bandwidth
-of a copy timed beside it. `--allocator` keeps freed memory in every process, which spares the peers page faults. Memory
+and goes meets all alike; processor time, of all threads, stands beside it, since a busy machine changes it less. The
+floor is the encoder's product alone, timed among the contenders, plus what else must be moved (k rows a token for
+decoding and for each of three gradients, seven numbers a parameter for Adam) at the bandwidth of a copy timed too.
+`--allocator` keeps freed memory in every process, which spares the peers page faults. Memory
 is the peak of a fresh process above what it held before training. Rows of the file: {name, value, unit, against,
 target, holds}; exit status 0 whether or not targets hold.
 """
@@ -24,9 +25,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from bench_reading import Row, resident_bytes, row, show
@@ -67,6 +68,14 @@ class Pool:
         return self.x[start : start + self.n]
 
 
+class Seconds(NamedTuple):
+    """Of one step."""
+
+    wall: float
+    processor: float
+    """Of all threads."""
+
+
 class Ours:
     """A run that is moved on by a window at a time."""
 
@@ -77,12 +86,13 @@ class Ours:
         self._size = size
         self._progress = loop(initial(x[: size.batch], config), Pool(x, size.batch), config)
 
-    def rate(self) -> float:
-        """Tokens a second."""
-        start = time.perf_counter()
+    def step(self) -> Seconds:
+        """A window of steps."""
+        start, worked = time.perf_counter(), time.process_time()
         for _ in range(self._size.n_steps):
             next(self._progress)
-        return self._size.n_steps * self._size.batch / (time.perf_counter() - start)
+        n = self._size.n_steps
+        return Seconds((time.perf_counter() - start) / n, (time.process_time() - worked) / n)
 
 
 class Floor:
@@ -94,42 +104,61 @@ class Floor:
         self._out = torch.empty(min(BLOCK, size.batch), size.d_sae)
         self._source, self._copy = torch.randn(2, 8 * MEGABYTE)
 
-    def rate(self) -> float:
-        """Tokens a second."""
-        start = time.perf_counter()
-        for part in self._x.split(len(self._out)):
-            torch.mm(part, self._rows.T, out=self._out[: len(part)])
-        product = time.perf_counter() - start
-        start = time.perf_counter()
-        self._copy.copy_(self._source)
-        seconds_per_number = (time.perf_counter() - start) / (2 * self._source.numel())
+    def step(self) -> Seconds:
+        """The product timed as it is, the rest as long as a copy of as much would take."""
+        product = _timed(self._product)
+        copy = _timed(lambda: self._copy.copy_(self._source))
         sparse = 4 * self._size.batch * self._size.k * self._size.d
         adam = 7 * 2 * self._rows.numel()
-        return self._size.batch / (product + (sparse + adam) * seconds_per_number)
+        n_copies = (sparse + adam) / (2 * self._source.numel())
+        return Seconds(*(a + n_copies * b for a, b in zip(product, copy, strict=True)))
+
+    def _product(self) -> None:
+        for part in self._x.split(len(self._out)):
+            torch.mm(part, self._rows.T, out=self._out[: len(part)])
 
 
-def rates_of(contenders: dict[str, Callable[[], float]], n_rounds: int) -> dict[str, list[float]]:
-    """Tokens a second by contender and round, the order rotating from round to round; a first round warms up."""
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
+def _timed(run: Callable[[], object]) -> Seconds:
+    start, worked = time.perf_counter(), time.process_time()
+    run()
+    return Seconds(time.perf_counter() - start, time.process_time() - worked)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another library's trainer, in its own process."""
+
+    process: PeerProcess
+    size: Size
+
+    def step(self) -> Seconds:
+        done = self.process.run()
+        n = done["n_tokens"] / self.size.batch
+        return Seconds(done["seconds"] / n, done["processor_seconds"] / n)
+
+
+def measured(contenders: dict[str, Callable[[], Seconds]], n_rounds: int) -> dict[str, list[Seconds]]:
+    """Seconds a step by contender and round, the order rotating from round to round; a first round warms up."""
+    found: dict[str, list[Seconds]] = {name: [] for name in contenders}
     names = list(contenders)
     for turn in range(n_rounds + 1):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            rate = contenders[name]()
+            seconds = contenders[name]()
             if turn:
-                rates[name].append(rate)
-    return rates
+                found[name].append(seconds)
+    return found
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
     """The median over rounds."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
 
 
 def step_rows(size: Size, preset: str, peers: Sequence[str], folder: Path) -> list[Row]:
     """One size and preset: ours, the peers that know it, the floor."""
     x = rows(size)
     settings = folder / f"{size.name}_{preset}.json"
-    contenders: dict[str, Callable[[], float]] = {"floor": Floor(size, x).rate, "ours": Ours(size, preset, x).rate}
+    contenders: dict[str, Callable[[], Seconds]] = {"floor": Floor(size, x).step, "ours": Ours(size, preset, x).step}
     processes = []
     if peers:
         write_settings(settings, size, preset, x, torch.get_num_threads())
@@ -141,29 +170,34 @@ def step_rows(size: Size, preset: str, peers: Sequence[str], folder: Path) -> li
         except WorldError as error:  # the others are measured without it
             sys.stderr.write(f"{name} is left out: {error}\n")
             continue
-        contenders[name] = processes[-1].tokens_per_second
-    rates = rates_of(contenders, size.n_rounds)
+        contenders[name] = Peer(processes[-1], size).step
+    seconds = measured(contenders, size.n_rounds)
     for process in processes:
         process.close()
-    return _compared(size, preset, rates)
+    return _compared(size, preset, seconds)
 
 
-def _compared(size: Size, preset: str, rates: dict[str, list[float]]) -> list[Row]:
-    label = f"{preset}_{size.name}"
-    found = []
-    others = [name for name in rates if name in PEERS]
-    for name in others:
-        target = FASTER_THAN_SPARSIFY.get(size.name) if name == "sparsify" else None
-        found.append(row(f"{label}_over_{name}", ratio(rates["ours"], rates[name]), "ratio of speeds", name, target))
+def _compared(size: Size, preset: str, seconds: dict[str, list[Seconds]]) -> list[Row]:
+    wall = {name: [s.wall for s in each] for name, each in seconds.items()}
+    work = {name: [s.processor for s in each] for name, each in seconds.items()}
+    label, others = f"{preset}_{size.name}", [name for name in seconds if name in PEERS]
+    targets = {name: FASTER_THAN_SPARSIFY.get(size.name) if name == "sparsify" else None for name in others}
     if preset in FASTER_THAN_FASTEST and others:
-        fastest = max(others, key=lambda name: statistics.median(rates[name]))
-        target = FASTER_THAN_FASTEST[preset] if size.name == "middle" else None
-        speed = ratio(rates["ours"], rates[fastest])
-        found.append(row(f"{label}_over_fastest_peer", speed, "ratio of speeds", fastest, target))
-    times_floor = ratio(rates["floor"], rates["ours"])
-    found.append(row(f"{label}_times_floor", times_floor, "ratio of times", "floor of a TopK step in float32"))
-    for name, measured in rates.items():
-        found.append(row(f"{label}_step_{name}", 1000 * size.batch / statistics.median(measured), "ms"))
+        fastest = min(others, key=lambda name: statistics.median(wall[name]))
+        targets[fastest] = FASTER_THAN_FASTEST[preset] if size.name == "middle" else None
+    found = []
+    for name in others:
+        speed = ratio(wall[name], wall["ours"])
+        found.append(row(f"{label}_over_{name}", speed, "ratio of times", f"ours, {name}", targets[name]))
+        found.append(row(f"{label}_work_over_{name}", ratio(work[name], work["ours"]), "ratio of processor times"))
+    floor = "floor of a TopK step in float32"
+    found.append(row(f"{label}_times_floor", ratio(wall["ours"], wall["floor"]), "ratio of times", floor))
+    found.append(
+        row(f"{label}_work_times_floor", ratio(work["ours"], work["floor"]), "ratio of processor times", floor)
+    )
+    for name in seconds:
+        found.append(row(f"{label}_step_{name}", 1000 * statistics.median(wall[name]), "ms"))
+        found.append(row(f"{label}_work_{name}", 1000 * statistics.median(work[name]), "processor ms"))
     return found
 
 
@@ -184,7 +218,7 @@ def peak_of(size: Size) -> int:
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak begins anew
     ours = Ours(size, "topk", x)
     for _ in range(3):
-        ours.rate()
+        ours.step()
     return resident_bytes("VmHWM") - before
 
 
@@ -195,6 +229,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="?", const=",".join(PEERS), default="", help="all, or these")
     parser.add_argument("--sizes", default=",".join(size.name for size in SIZES))
     parser.add_argument("--presets", default=",".join(PRESETS))
+    parser.add_argument("--rounds", type=int, help="instead of each size's own number")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--allocator", action="store_true", help="freed memory is kept, by everyone")
     parser.add_argument("--peak-of", metavar="SIZE", help=argparse.SUPPRESS)
@@ -207,15 +242,19 @@ def main() -> None:
         print(peak_of(sizes[options.peak_of]))
         return
     chosen = [QUICK] if options.quick else [sizes[name] for name in options.sizes.split(",")]
+    if options.rounds:
+        chosen = [replace(size, n_rounds=options.rounds) for size in chosen]
     peers = [name for name in options.peers.split(",") if name]
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for size in chosen:
             for preset in options.presets.split(","):
-                found += step_rows(size, preset, peers, Path(folder))
-                show(found[-len(peers) - 6 :] if peers else found[-3:])
-            found += memory_row(size)
-            show(found[-1:])
+                more = step_rows(size, preset, peers, Path(folder))
+                show(more)
+                found += more
+            memory = memory_row(size)
+            show(memory)
+            found += memory
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
