@@ -24,10 +24,13 @@ from pipelines.config import Experiment, check, section_type
 from pipelines.progress import ConsoleProgress
 from pipelines.resources import Resources
 from pipelines.stage import Inputs
+from pipelines.training_sites import open_harvest, resolved
 from pipelines.unfinished import announce, forget_inputs
 from sae.core.artifact import Artifact, Store
 from sae.core.config import Strict, canonical_hash
 from sae.core.errors import InputError, nearest
+from sae.dictionary.files import digest as dictionary_digest
+from sae.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ STAGES = {
         Stage("report", "reports", (), ()),
     )
 }
+
+
+_ONE_SITE = {"transcoder": ("steer", "validate"), "crosscoder": ("probe", "steer", "validate")}
+"""Stages that are not for a preset."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ class Run:
         """
         wanted = [name for name in STAGES if name in names]
         self._check_variables(wanted)
+        self._check_presets(wanted)
         names = wanted if not with_parents else self._with_ancestors(wanted)
         if "train" in names and self.members[0].train is None:
             raise InputError("the configuration has no section train: add one, such as train: {d_sae: 1024, l0: 16}")
@@ -118,6 +126,16 @@ class Run:
                 if variable not in known:
                     hint = nearest(variable, known) or "."
                     raise InputError(f"{name}.variables: no variable {variable!r}{hint} There are {', '.join(known)}")
+
+    def _check_presets(self, stages: Sequence[str]) -> None:
+        """Stages that move one site by a latent's direction need a dictionary that reads the site that it writes."""
+        for name in stages:
+            for train in (member.train for member in self.members):
+                if train is not None and name in _ONE_SITE.get(train.preset, ()):
+                    raise InputError(
+                        f"{name} is for dictionaries that read the one site that they write, not for preset "
+                        f"{train.preset}; leave the section out, or use sae.intervention from Python"
+                    )
 
     def artifacts(self, member: int) -> dict[str, Artifact]:
         """Everything of a member that is in the store, by stage."""
@@ -252,6 +270,7 @@ class Run:
             "keys": {key: self._key(experiment, key) for key in stage.reads},
             "parents": parents,
         }
+        inputs["keys"] |= _content_of_paths(config)
         if stage.name == "report":  # the page shows these names, which no other artifact depends on
             inputs["keys"] = {key: _shown_name(name) for key, name in _names(experiment).items()}
         return Planned(stage, config, canonical_hash(inputs), inputs, tuple(parents.values()))
@@ -317,15 +336,23 @@ def sweep_members(experiment: Experiment) -> Iterator[Experiment]:
     _check_sweep(train.sweep)
     raw = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
     seed = experiment.seed if train.seed is None else train.seed
-    resolved = {"seed": seed, "data_seed": seed, "site": experiment.sites[0], **raw["train"], "sweep": {}}
-    if len(experiment.sites) > 1 and train.site is None and "site" not in train.sweep:
-        raise InputError(f"train.site must name one of the harvested sites: {', '.join(experiment.sites)}")
+    alone = {"seed": seed, "data_seed": seed, **raw["train"], "sweep": {}}
     for values in itertools.product(*train.sweep.values()):
-        section = {**resolved, **dict(zip(train.sweep, values, strict=True))}
-        if section["site"] not in experiment.sites:
-            sites = ", ".join(experiment.sites)
-            raise InputError(f"train.site {section['site']!r} is not harvested; the sites are {sites}")
+        swept = {**alone, **dict(zip(train.sweep, values, strict=True))}
+        section = resolved(swept, experiment.sites, experiment.pair)
         yield check({**raw, "train": section}, "train.sweep" if train.sweep else "the experiment")
+
+
+def _content_of_paths(config: Strict) -> dict[str, str]:
+    """What a training section names by path, by its content: never by where it lies."""
+    if not isinstance(config, TrainConfig):
+        return {}
+    found = {}
+    if config.start_from is not None:
+        found["start_from"] = dictionary_digest(Path(config.start_from))
+    if config.beside is not None:
+        found["beside"] = str(open_harvest(config.beside)["hash"])
+    return found
 
 
 def _check_sweep(sweep: Mapping[str, Sequence[Any]]) -> None:

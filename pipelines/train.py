@@ -22,13 +22,19 @@ from torch import Tensor
 from pipelines.interrupts import held_back
 from pipelines.stage import Inputs, Progress
 from pipelines.training_run import Job, Samples, TrainingRun
+from pipelines.training_sites import training_sites
 from pipelines.wandb_log import check_wandb
+from sae.activations.columns import ColumnBatches, Columns
 from sae.activations.quality import mean_autocorrelation, shuffle_quality
 from sae.activations.reader import Activations
-from sae.activations.shuffle import ShuffledBatches
+from sae.activations.text_windows import TextWindows
 from sae.core.errors import InputError, WorldError
-from sae.training import Failed, Moved, Run, TrainConfig, side_by_side
+from sae.dictionary.sites import splice_sites
+from sae.training import Failed, Moved, Places, Run, TrainConfig, side_by_side
+from sae.training.end_to_end import EndToEnd
+from sae.training.presets import dictionary_of
 from sae.training.run import N_SAMPLE
+from sae.training.step import NoTerm, Term
 
 VERSION = 4
 N_VALIDATION = 8_192
@@ -73,30 +79,33 @@ def together(jobs: Sequence[Job], inputs: Inputs, progress: Progress) -> Iterato
     assert all(stream_of(job.config) == stream_of(config) for job in jobs)
     check_wandb(config)
     activations = Activations(inputs.parents["harvest"].path)
-    with _shuffled(activations, config) as batches:
+    columns, places = training_sites(config, activations, inputs.model_fingerprint())
+    with _shuffled(columns, config) as batches:
         members: list[TrainingRun] = []
         try:
-            sample = lru_cache(lambda: activations.sample("train", _site(config), N_SAMPLE))
-            samples = Samples(sample, *_kept(activations, config, batches))
+            sample = lru_cache(lambda: columns.sample("train", N_SAMPLE))
+            samples = Samples(sample, *_kept(columns, batches))
             for job in jobs:
-                members.append(TrainingRun(job, inputs, samples))
+                members.append(TrainingRun(job, places, samples))
             sample.cache_clear()
-            yield from _train(members, [job.config for job in jobs], batches, progress)
+            terms = [_term(job.config, places, inputs, activations) for job in jobs]
+            runs = [Run(m.state, job.config, term) for m, job, term in zip(members, jobs, terms, strict=True)]
+            yield from _train(members, runs, batches, progress)
         finally:
             for member in members:
                 member.close()
 
 
 def _train(
-    members: Sequence[TrainingRun], configs: Sequence[TrainConfig], batches: ShuffledBatches, progress: Progress
+    members: Sequence[TrainingRun], runs: Sequence[Run], batches: ColumnBatches, progress: Progress
 ) -> Iterator[Finished]:
     going, errors = set(range(len(members))), []
-    n_tokens = sum(config.n_steps * config.batch for config in configs)
+    n_tokens = sum(run.config.n_steps * run.config.batch for run in runs)
     with held_back() as interrupts:
         for number in [i for i in going if members[i].is_done]:  # killed between its last step and its end
             going.remove(number)
             yield Finished(number, members[number].finish(batches.n_rows))
-        for event in side_by_side([Run(m.state, c) for m, c in zip(members, configs, strict=True)], batches):
+        for event in side_by_side(runs, batches):
             member = members[event.number]
             match event:
                 case Failed(error=error):
@@ -123,13 +132,13 @@ def _train(
 
 
 @contextmanager
-def _shuffled(activations: Activations, config: TrainConfig) -> Iterator[ShuffledBatches]:
+def _shuffled(columns: Columns, config: TrainConfig) -> Iterator[ColumnBatches]:
     assert config.data_seed is not None
-    batches = ShuffledBatches(activations, _site(config), "train", config.batch, config.data_seed)
+    batches = ColumnBatches(columns, "train", config.batch, config.data_seed)
     try:
         if config.batch > batches.n_rows:
             raise InputError(
-                f"train.batch {config.batch} is larger than the train split of {activations.folder}, which has "
+                f"train.batch {config.batch} is larger than the train split of {columns.first.folder}, which has "
                 f"{batches.n_rows} rows: lower it, or harvest more text"
             )
         yield batches
@@ -137,20 +146,22 @@ def _shuffled(activations: Activations, config: TrainConfig) -> Iterator[Shuffle
         batches.close()
 
 
-def _kept(
-    activations: Activations, config: TrainConfig, batches: ShuffledBatches
-) -> tuple[Callable[[], Tensor], Callable[[], dict[str, float]]]:
+def _kept(columns: Columns, batches: ColumnBatches) -> tuple[Callable[[], Tensor], Callable[[], dict[str, float]]]:
     """The validation sample and how well batches are mixed, each found once."""
-    validation = lru_cache(lambda: activations.sample("validation", _site(config), N_VALIDATION))
+    validation = lru_cache(lambda: columns.sample("validation", N_VALIDATION))
     return validation, lru_cache(lambda: _mixing(batches))
 
 
-def _site(config: TrainConfig) -> str:
-    assert config.site is not None, "pipelines.experiment names the site"
-    return config.site
+def _term(config: TrainConfig, places: Places, inputs: Inputs, activations: Activations) -> Term:
+    """What a run's loss has beside that of the batch."""
+    if config.end_to_end == "none":
+        return NoTerm()
+    sites = splice_sites(dictionary_of(config, places), inputs.sites[0])
+    windows = TextWindows(activations, "train", config.end_to_end_windows, config.data_seed or 0)
+    return EndToEnd(inputs.model(), sites, windows, config.end_to_end, config.end_to_end_weight)
 
 
-def _mixing(batches: ShuffledBatches) -> dict[str, float]:
+def _mixing(batches: ColumnBatches) -> dict[str, float]:
     alike = mean_autocorrelation(batches)
     return {
         "shuffle_quality": shuffle_quality(batches),

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from pipelines import capacity
-from pipelines.stage import Inputs
 from pipelines.stage import Progress as Told
 from pipelines.wandb_log import WandbLog
 from sae.core.errors import WorldError
 from sae.core.metrics import JsonLines, Sink
-from sae.training import Progress, TrainConfig, begun, checkpoint, cut_back, one_site, result, starts, validation_scores
+from sae.dictionary import load
+from sae.training import Places, Progress, TrainConfig, begun, checkpoint, cut_back, result, starts, validation_scores
 from sae.training.initialise import Start
-from sae.training.state import State
+from sae.training.state import State, continued
 
 LOG = "metrics.jsonl"
 START = "start.json"
@@ -50,11 +50,11 @@ class Samples(NamedTuple):
 class TrainingRun:
     """Begins or resumes; then is told of every step."""
 
-    def __init__(self, job: Job, inputs: Inputs, samples: Samples) -> None:
+    def __init__(self, job: Job, places: Places, samples: Samples) -> None:
         self._config, self._folder, self._progress = job
         self._samples = samples
         self._checkpoints = self._folder / "checkpoints"
-        self.state = self._begin(inputs)
+        self.state = self._begin(places)
         n_kept = cut_back(self._folder / LOG, self.state.step)
         if self.state.step:
             self._say(
@@ -63,7 +63,7 @@ class TrainingRun:
         self._mixing = self._mixed()
         self._sinks = self._opened()
 
-    def _begin(self, inputs: Inputs) -> State:
+    def _begin(self, places: Places) -> State:
         """The newest checkpoint's state, or the first one, whose dictionary is saved as the control."""
         latest = checkpoint.latest(self._checkpoints, self._config)
         for notice in latest.notices:
@@ -71,11 +71,14 @@ class TrainingRun:
         if latest.state is not None:
             return latest.state
         sample = self._samples.train()
-        places = one_site(sample.shape[1], self._config.site, inputs.model_fingerprint())
         begin = starts(sample, self._config, places)
-        self._say(begin.source[0].words)
+        for part, each in zip(places.columns, begin.source + begin.target, strict=False):
+            self._say(each.words if len(places.columns) == 1 else f"{part.site}: {each.words}")
         (self._folder / START).write_text(json.dumps(_kept(begin.source[0]), indent=1) + "\n", encoding="utf-8")
-        state = begun(begin, sample, self._config, places)
+        if self._config.start_from is None:
+            state = begun(begin, sample, self._config, places)
+        else:
+            state = continued(load(Path(self._config.start_from)), begin, self._config, places)
         result(state).save(self._folder / "untrained")
         return state
 
@@ -152,6 +155,9 @@ class TrainingRun:
         Args:
             n_rows: of the train split.
         """
+        if not self._config.n_steps:  # a control: nothing was logged yet
+            for sink in self._sinks:
+                sink.record(0, self._validated(Progress(0, 0, {})))
         self.close()
         result(self.state).save(self._folder)
         checkpoint.keep_milestones(self._checkpoints)

@@ -103,8 +103,9 @@ def test_an_interrupted_sweep_saves_every_member_and_says_how_to_go_on(
     assert 'differs in train.learning_rate ("auto" → 0.002), train.tokens (200000 → 20000)' in other["said"]
 
 
-def test_a_full_disk_is_status_1_and_one_line(tmp_path: Path) -> None:
-    harvest = " ".join(["harvest", "quickstart", "--text.max_tokens", "100_000", "--store", str(tmp_path)])
+def test_a_full_disk_is_status_1_and_one_line_and_goes_on_with_room(sae: Sae, tmp_path: Path) -> None:
+    words = ["harvest", "quickstart", "--text.max_tokens", "30_000", "--store", str(tmp_path)]
+    harvest = " ".join(words)
     command = f'ulimit -f 2000; exec {shlex.quote(SAE[0])} -c "{SAE[2]}" {harvest}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -113,6 +114,9 @@ def test_a_full_disk_is_status_1_and_one_line(tmp_path: Path) -> None:
     assert "File too large" in said[0]
     assert "to go on: sae harvest quickstart" in said[0]
     assert not (tmp_path / "activations").exists()
+    made = sae(*words)
+    assert not made["reused"]
+    assert sae("verify", made["path"])["damaged"] == []
 
 
 HARVEST = ["harvest", "quickstart", "--text.max_tokens", "150_000", "--harvest.shard_rows", "4_000"]
