@@ -10,7 +10,7 @@
 import importlib
 import itertools
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from pipelines.config import Experiment, check, section_type
 from pipelines.progress import ConsoleProgress
 from pipelines.provenance import code_revision, library_versions
 from pipelines.resources import Resources
-from pipelines.stage import Inputs
+from pipelines.stage import Inputs, Progress
 from pipelines.training_sites import open_harvest, resolved
 from pipelines.unfinished import announce, forget_inputs
 from sae.core.artifact import Artifact, Store
@@ -84,6 +84,15 @@ class Planned:
     parents: tuple[str, ...]
 
 
+Together = Callable[[list[int], list[Any], Inputs, Progress], Iterator[Any]]
+"""Trains members, given their numbers and jobs, on one pass over the activations."""
+
+
+def _together(members: list[int], jobs: list[Any], inputs: Inputs, progress: Progress) -> Iterator[Any]:
+    """In this process alone."""
+    return STAGES["train"].module.together(jobs, inputs, progress)
+
+
 class Run:
     """One experiment in one store."""
 
@@ -93,8 +102,13 @@ class Run:
         self.members = tuple(sweep_members(experiment))
         self._plans: list[dict[str, Planned]] = [{} for _ in self.members]
 
-    def run(self, names: Sequence[str], with_parents: bool) -> Iterator[Outcome]:
+    def run(self, names: Sequence[str], with_parents: bool, together: Together = _together) -> Iterator[Outcome]:
         """Runs the named stages for every member, in the order of the flow.
+
+        Args:
+            names: of stages.
+            with_parents: whether what they need is run as well.
+            together: what trains members on one pass: this process, or several.
 
         Raises:
             InputError: a parent is missing and `with_parents` is false.
@@ -107,7 +121,7 @@ class Run:
             raise InputError("the configuration has no section train: add one, such as train: {d_sae: 1024, l0: 16}")
         for name in names:
             if name == "train":
-                yield from self._train(STAGES[name])
+                yield from self._train(STAGES[name], together)
                 continue
             members = range(1) if name in ("harvest", "report") else range(len(self.members))
             for member in members:
@@ -161,7 +175,7 @@ class Run:
         if found is not None:
             ConsoleProgress(label).say(f"reused {planned.hash}")
             return Outcome(stage.name, found, reused=True)
-        parents = self._parents(member, stage)
+        parents = self.parents(member, stage)
         with self.store.building(stage.kind, planned.hash) as building:
             found = self.find(planned)
             if found is not None:  # another process published it while we waited for the lock
@@ -172,7 +186,7 @@ class Run:
             progress.close(f"done  {planned.hash}")
         return Outcome(stage.name, artifact, reused=False)
 
-    def _train(self, stage: Stage) -> Iterator[Outcome]:
+    def _train(self, stage: Stage, together: Together) -> Iterator[Outcome]:
         """Every member's dictionary, in order; those that are missing and see the same batches are trained together."""
         plans = [self.plan(member, stage) for member in range(len(self.members))]
         there = {planned.hash: found for planned in plans if (found := self.find(planned)) is not None}
@@ -184,19 +198,19 @@ class Run:
                 groups.setdefault(stage.module.stream_of(planned.config), {}).setdefault(planned.hash, member)
         made: dict[str, Artifact] = {}
         for group in groups.values():
-            made |= self._train_together(stage, list(group.values()))
+            made |= self._train_together(stage, list(group.values()), together)
         for planned in plans:
             fresh = planned.hash in made
             artifact = made.pop(planned.hash) if fresh else there[planned.hash]
             there[planned.hash] = artifact  # a member that equals an earlier one reuses it
             yield Outcome(stage.name, artifact, reused=not fresh)
 
-    def _train_together(self, stage: Stage, members: list[int]) -> dict[str, Artifact]:
+    def _train_together(self, stage: Stage, members: list[int], together: Together) -> dict[str, Artifact]:
         """Trains members on one pass and publishes each when it is done; by hash."""
-        parents = self._parents(members[0], stage)
+        parents = self.parents(members[0], stage)
         made: dict[str, Artifact] = {}
         with ExitStack() as stack:
-            jobs, buildings, plans = [], [], []
+            jobs, buildings, plans, missing = [], [], [], []
             for member in members:
                 planned = self.plan(member, stage)
                 building = stack.enter_context(self.store.building(stage.kind, planned.hash))
@@ -208,10 +222,11 @@ class Run:
                 jobs.append(stage.module.Job(planned.config, building.path, progress))
                 buildings.append(building)
                 plans.append(planned)
+                missing.append(member)
             for job, planned in zip(jobs, plans, strict=True):
                 announce(self.store, planned.inputs, job.folder, [other.hash for other in plans], job.progress)
             shown = ConsoleProgress(self._label(stage, members))
-            for number, metrics in stage.module.together(jobs, self.inputs(members[0], parents), shown) if jobs else ():
+            for number, metrics in together(missing, jobs, self.inputs(members[0], parents), shown) if jobs else ():
                 planned = plans[number]
                 forget_inputs(buildings[number].path)
                 made[planned.hash] = buildings[number].publish(self.manifest(planned, metrics))
@@ -228,7 +243,8 @@ class Run:
         """The artifact of a stage, if it is in the store."""
         return self.store.find(planned.stage.kind, planned.hash)
 
-    def _parents(self, member: int, stage: Stage) -> dict[str, Artifact]:
+    def parents(self, member: int, stage: Stage) -> dict[str, Artifact]:
+        """What a stage of one member is made from, by stage; raises InputError where it is missing."""
         parents = {}
         for name in stage.parents:
             parent = self.find(self.plan(member, STAGES[name]))

@@ -21,15 +21,18 @@ from torch import Tensor
 
 from pipelines.interrupts import held_back
 from pipelines.stage import Inputs, Progress
+from pipelines.training_follower import Follower, begun_on
 from pipelines.training_run import Job, Samples, TrainingRun
 from pipelines.training_sites import training_sites
 from pipelines.wandb_log import check_wandb
 from sae.activations.columns import ColumnBatches, Columns
 from sae.activations.quality import mean_autocorrelation, shuffle_quality
 from sae.activations.reader import Activations
+from sae.activations.shuffle import ALONE, Reader
 from sae.activations.text_windows import TextWindows
 from sae.core.errors import InputError, WorldError
 from sae.dictionary.sites import splice_sites
+from sae.parallel import Mesh
 from sae.training import Failed, Moved, Places, Run, TrainConfig, side_by_side
 from sae.training.end_to_end import EndToEnd
 from sae.training.presets import dictionary_of
@@ -39,6 +42,8 @@ from sae.training.step import NoTerm, Term
 VERSION = 4
 N_VALIDATION = 8_192
 """Rows of the validation split on which a run is validated."""
+
+ONE_PROCESS = Mesh.alone()
 
 __all__ = ["VERSION", "Finished", "Job", "TrainConfig", "run", "stream_of", "together"]
 
@@ -68,8 +73,10 @@ def stream_of(config: TrainConfig) -> tuple[Any, ...]:
     return (*sites, config.batch, config.data_seed)
 
 
-def together(jobs: Sequence[Job], inputs: Inputs, progress: Progress) -> Iterator[Finished]:
+def together(jobs: Sequence[Job], inputs: Inputs, progress: Progress, mesh: Mesh = ONE_PROCESS) -> Iterator[Finished]:
     """Trains dictionaries that see the same batches side by side; yields each when it is done.
+
+    Every rank of the mesh calls it with the same jobs and reads its share of every batch; rank 0 alone writes.
 
     Raises:
         InputError: as `run` does.
@@ -80,24 +87,28 @@ def together(jobs: Sequence[Job], inputs: Inputs, progress: Progress) -> Iterato
     check_wandb(config)
     activations = Activations(inputs.parents["harvest"].path)
     columns, places = training_sites(config, activations, inputs.model_fingerprint())
-    with _shuffled(columns, config) as batches:
-        members: list[TrainingRun] = []
+    with _shuffled(columns, config, Reader(mesh.data.rank, mesh.data.size)) as batches:
+        members: list[TrainingRun | Follower] = []
         try:
             sample = lru_cache(lambda: columns.sample("train", N_SAMPLE))
-            samples = Samples(sample, *_kept(columns, batches))
+            samples = Samples(sample, *_kept(columns, config, batches))
             for job in jobs:
-                members.append(TrainingRun(job, places, samples))
+                members.append(begun_on(mesh, job, places, samples))
             sample.cache_clear()
             terms = [_term(job.config, places, inputs, activations) for job in jobs]
             runs = [Run(m.state, job.config, term) for m, job, term in zip(members, jobs, terms, strict=True)]
-            yield from _train(members, runs, batches, progress)
+            yield from _train(members, runs, batches, progress, mesh)
         finally:
             for member in members:
                 member.close()
 
 
 def _train(
-    members: Sequence[TrainingRun], runs: Sequence[Run], batches: ColumnBatches, progress: Progress
+    members: Sequence[TrainingRun | Follower],
+    runs: Sequence[Run],
+    batches: ColumnBatches,
+    progress: Progress,
+    mesh: Mesh,
 ) -> Iterator[Finished]:
     going, errors = set(range(len(members))), []
     n_tokens = sum(run.config.n_steps * run.config.batch for run in runs)
@@ -105,7 +116,7 @@ def _train(
         for number in [i for i in going if members[i].is_done]:  # killed between its last step and its end
             going.remove(number)
             yield Finished(number, members[number].finish(batches.n_rows))
-        for event in side_by_side(runs, batches):
+        for event in side_by_side(runs, batches, mesh):
             member = members[event.number]
             match event:
                 case Failed(error=error):
@@ -118,7 +129,8 @@ def _train(
                         progress.update(sum(m.state.n_tokens for m in members), n_tokens, "tokens", **shown)
                 case _:
                     assert_never(event)
-            if interrupts.asked:
+            asked = mesh.data.total(int(interrupts.asked)) > 0  # all ranks stop after the same step
+            if asked:
                 for other in going:
                     members[other].interrupt()
                 raise KeyboardInterrupt
@@ -132,9 +144,9 @@ def _train(
 
 
 @contextmanager
-def _shuffled(columns: Columns, config: TrainConfig) -> Iterator[ColumnBatches]:
+def _shuffled(columns: Columns, config: TrainConfig, reader: Reader = ALONE) -> Iterator[ColumnBatches]:
     assert config.data_seed is not None
-    batches = ColumnBatches(columns, "train", config.batch, config.data_seed)
+    batches = ColumnBatches(columns, "train", config.batch, config.data_seed, reader)
     try:
         if config.batch > batches.n_rows:
             raise InputError(
@@ -146,10 +158,12 @@ def _shuffled(columns: Columns, config: TrainConfig) -> Iterator[ColumnBatches]:
         batches.close()
 
 
-def _kept(columns: Columns, batches: ColumnBatches) -> tuple[Callable[[], Tensor], Callable[[], dict[str, float]]]:
+def _kept(
+    columns: Columns, config: TrainConfig, batches: ColumnBatches
+) -> tuple[Callable[[], Tensor], Callable[[], dict[str, float]]]:
     """The validation sample and how well batches are mixed, each found once."""
     validation = lru_cache(lambda: columns.sample("validation", N_VALIDATION))
-    return validation, lru_cache(lambda: _mixing(batches))
+    return validation, lru_cache(lambda: _mixing(columns, config, batches))
 
 
 def _term(config: TrainConfig, places: Places, inputs: Inputs, activations: Activations) -> Term:
@@ -161,7 +175,11 @@ def _term(config: TrainConfig, places: Places, inputs: Inputs, activations: Acti
     return EndToEnd(inputs.model(), sites, windows, config.end_to_end, config.end_to_end_weight)
 
 
-def _mixing(batches: ColumnBatches) -> dict[str, float]:
+def _mixing(columns: Columns, config: TrainConfig, batches: ColumnBatches) -> dict[str, float]:
+    """Of whole batches: where this process reads a share of them, they are read once more."""
+    if batches.n_in_share < batches.n_per_batch:
+        with _shuffled(columns, config) as whole:
+            return _mixing(columns, config, whole)
     alike = mean_autocorrelation(batches)
     return {
         "shuffle_quality": shuffle_quality(batches),

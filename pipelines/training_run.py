@@ -135,11 +135,14 @@ class TrainingRun:
             sink.sync()
         return checkpoint.save(self.state, self._config, self._checkpoints, milestone)
 
+    def keep(self) -> None:
+        """Writes a checkpoint of where the run is, unless it is there."""
+        if not (self._checkpoints / f"step-{self.state.step:09d}").is_dir():
+            self.save()
+
     def interrupt(self) -> None:
         """Writes a checkpoint of where the run is, and says so."""
-        path = self._checkpoints / f"step-{self.state.step:09d}"
-        if not path.is_dir():
-            self.save()
+        self.keep()
         self._say(f"checkpoint written at step {self.state.step}")
 
     def failed(self, error: WorldError) -> WorldError:

@@ -14,10 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.core.errors import WorldError
+from sae.parallel import Mesh
 from sae.training.config import TrainConfig
 from sae.training.loop import NO_TERM, Batches, Progress, loop
 from sae.training.state import State
-from sae.training.step import Term
+from sae.training.step import ALONE, Term
 
 
 class OnePass:
@@ -62,14 +63,14 @@ class Failed(NamedTuple):
     error: WorldError
 
 
-def side_by_side(runs: Sequence[Run], batches: Batches) -> Iterator[Moved | Failed]:
+def side_by_side(runs: Sequence[Run], batches: Batches, mesh: Mesh = ALONE) -> Iterator[Moved | Failed]:
     """Trains every run to its end, in place; a run whose loss is not finite stops alone.
 
     Raises:
         WorldError: a batch cannot be read.
     """
     shared = OnePass(batches)
-    loops = [loop(run.state, shared, run.config, run.term) for run in runs]
+    loops = [loop(run.state, shared, run.config, run.term, mesh) for run in runs]
     going = set(range(len(runs)))
     while going:
         number = min(going, key=lambda i: (runs[i].state.step, i))
