@@ -6,7 +6,7 @@
    with the uninterrupted one, and a new one begins, until there were enough kills.
 2. Compared is every file but `manifest.json` and `metrics.jsonl`, byte by byte.
 
-3. Training is proven for every preset that is trained on one site, one after the other (`--presets`).
+3. Training is proven for every preset that is trained, one after the other (`--presets`).
 
 Further words (`--section.key value`) go to the stage. Ends with a table, and status 1 if anything differs.
 """
@@ -37,8 +37,9 @@ AT_ANY_TIME = 0.25
 """Share of the kills that wait for nothing."""
 KINDS = {"harvest": "activations", "train": "dictionaries"}
 APART = ("manifest.json", "metrics.jsonl")
-SEVERAL_SITES = ("transcoder", "crosscoder")
-PRESETS = [preset for preset in get_args(Preset) if preset not in (*CONTROLS, *SEVERAL_SITES)]
+PRESETS = [preset for preset in get_args(Preset) if preset not in CONTROLS]
+READ, WRITTEN = "blocks.2.mlp_in", "blocks.2.mlp_out"
+"""Sites of the harvest that all presets share."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +70,8 @@ def prove(arguments: argparse.Namespace, root: Path) -> int:
     if arguments.stage == "harvest":
         cases = {"harvest": []}
     else:
-        cases = {preset: ["--train.preset", preset] for preset in arguments.presets}
+        words += ["--site", f"[{READ}, {WRITTEN}]"]
+        cases = {preset: ["--train.preset", preset, *places(preset)] for preset in arguments.presets}
         run_and_kill([*SAE, "harvest", *words, "--store", str(root / "harvest")], root / "harvest", "train", None, 0)
     seen = []
     for name, more in cases.items():
@@ -83,6 +85,17 @@ def prove(arguments: argparse.Namespace, root: Path) -> int:
         between = sum(n > 0 for n in case.kills)
         print(f"{case.name:18}{len(case.kills):>8}{between:>14}{case.n_results:>9}{case.n_equal:>7}")
     return 0 if all(case.n_equal == case.n_results for case in seen) else 1
+
+
+def places(preset: Preset) -> list[str]:
+    """Which of the harvested sites a preset is trained on."""
+    match preset:
+        case "transcoder":
+            return ["--train.site", READ, "--train.target", WRITTEN]
+        case "crosscoder":
+            return []
+        case _:
+            return ["--train.site", WRITTEN]
 
 
 def prove_one(name: str, command: Sequence[str], root: Path, arguments: argparse.Namespace) -> Seen:
