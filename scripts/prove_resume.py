@@ -72,7 +72,9 @@ def prove(arguments: argparse.Namespace, root: Path) -> int:
     else:
         words += ["--site", f"[{READ}, {WRITTEN}]"]
         cases = {preset: ["--train.preset", preset, *places(preset)] for preset in arguments.presets}
-        run_and_kill([*SAE, "harvest", *words, "--store", str(root / "harvest")], root / "harvest", "train", None, 0)
+        shared = root / "harvest"
+        harvest = [*SAE, "harvest", *words, *places("topk"), "--store", str(shared)]
+        run_and_kill(harvest, shared, "train", None, 0)
     seen = []
     for name, more in cases.items():
         folder = root / name
