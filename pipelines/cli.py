@@ -167,7 +167,7 @@ def _dispatch(arguments: Arguments) -> int:
 
 
 def _is_job(arguments: Arguments) -> bool:
-    """Whether a harvest by several processes, or its repair, is asked for.
+    """Whether several processes are to share a stage, or a harvest is to be repaired.
 
     Raises:
         InputError: flags that do not go together.
@@ -179,9 +179,10 @@ def _is_job(arguments: Arguments) -> bool:
         raise InputError(f"{asked[0]} belongs to sae harvest, not to sae {arguments.command}")
     if len(asked) == 2:
         raise InputError("--part and --repair: a published harvest is repaired as a whole; leave --part out")
-    if n_ranks() > 1 and (asked or arguments.command not in ("harvest", "merge")):
-        what = f"sae {arguments.command} {' '.join(asked)}".strip()
-        raise InputError(f"{what} is for one process; under torchrun only sae harvest shares its work")
+    if n_ranks() > 1 and (asked or arguments.with_parents or arguments.command not in ("harvest", "merge", "train")):
+        flags = [*asked, *(["--with-parents"] if arguments.with_parents else [])]
+        what = f"sae {arguments.command} {' '.join(flags)}".strip()
+        raise InputError(f"{what} is for one process; under torchrun sae harvest and sae train share their work")
     return bool(asked) or arguments.command == "merge" or n_ranks() > 1
 
 
@@ -192,6 +193,10 @@ def _run_job(arguments: Arguments, run: Any) -> int:
     if arguments.part:
         done = harvest_jobs.run_part(run, read_part(arguments.part))
         result = {"stage": "harvest", "path": str(done.path), "reused": done.reused, "metrics": done.metrics}
+    elif arguments.command == "train":
+        from pipelines import training_ranks
+
+        result = _result_of_stage(training_ranks.run_ranks(run))
     else:
         if arguments.command == "merge":
             outcome = harvest_jobs.merge(run)

@@ -24,7 +24,15 @@ from sae.core.errors import InputError, nearest
 from sae.lm.options import ModelOptions
 from sae.training.config import TrainConfig
 
-PATH_KEYS = ("model", "model_options.offload_folder", "text.source", "text.chat_template", "concepts")
+PATH_KEYS = (
+    "model",
+    "model_options.offload_folder",
+    "text.source",
+    "text.chat_template",
+    "concepts",
+    "train.start_from",
+    "train.beside",
+)
 _FILES = (".jsonl", ".json", ".txt", ".csv", ".parquet", ".arrow", ".jinja")
 EMBEDDED = "microworld"
 _TYPES_IN_PLACES = ("tuple[", "literal[", "constrained-")
@@ -54,6 +62,23 @@ class TextConfig(Strict):
     """Seed of the shuffle, or of the microworld's generator, whose texts are neither shuffled nor dropped."""
 
 
+class SitePair(Strict):
+    """What a transcoder reads and what it writes."""
+
+    source: str
+    target: str
+
+
+def _names_of(site: str | tuple[str, ...] | SitePair) -> tuple[str, ...]:
+    match site:
+        case str():
+            return (site,)
+        case SitePair():
+            return (site.source, site.target)
+        case _:
+            return site
+
+
 class Experiment(Strict):
     """One experiment; each section that is there is a stage that `sae run` runs."""
 
@@ -66,8 +91,8 @@ class Experiment(Strict):
     model_options: ModelOptions = ModelOptions()
     device: Annotated[str, EXECUTION] = "auto"
     """Where the model runs: auto, cpu, cuda, cuda:1 …"""
-    site: str | tuple[str, ...] = "blocks.2.resid_post"
-    """The place in the model, or several; see the README for their names."""
+    site: str | tuple[str, ...] | SitePair = "blocks.2.resid_post"
+    """The place in the model, or several, or {source, target} for a transcoder; see the README for their names."""
     text: TextConfig = TextConfig()
     concepts: str = EMBEDDED
     """`microworld`, or a JSON-lines file of labelled texts."""
@@ -82,8 +107,8 @@ class Experiment(Strict):
 
     @field_validator("site")
     @classmethod
-    def _named(cls, site: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        sites = (site,) if isinstance(site, str) else site
+    def _named(cls, site: "str | tuple[str, ...] | SitePair") -> "str | tuple[str, ...] | SitePair":
+        sites = _names_of(site)
         if not sites or len(set(sites)) < len(sites):
             raise InputError(f"needs one or more different sites, got {list(sites)}")
         return site
@@ -91,7 +116,12 @@ class Experiment(Strict):
     @property
     def sites(self) -> tuple[str, ...]:
         """The harvested sites."""
-        return (self.site,) if isinstance(self.site, str) else self.site
+        return _names_of(self.site)
+
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """Source and target, where the site is such a pair."""
+        return (self.site.source, self.site.target) if isinstance(self.site, SitePair) else None
 
     def section(self, stage: str) -> Strict | None:
         """The section of a stage, if the file has it."""

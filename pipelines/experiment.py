@@ -2,8 +2,9 @@
 
 1. A stage's hash covers its name and version, its section, what else it reads (by content) and its parents' hashes.
 2. An artifact with that hash is reused; otherwise the stage runs in `<store>/.building/<hash>` and is published.
-3. `train.sweep` makes one member per combination; every stage after `harvest` runs once for each member, and the
-   report once for all of them.
+3. `train.sweep` makes one member per combination. Members that see the same batches are trained on one pass over the
+   activations, each into an artifact of its own; every later stage runs once for each member, and the report once for
+   all of them.
 """
 
 import importlib
@@ -11,7 +12,8 @@ import itertools
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,10 +23,14 @@ from typing import Any
 from pipelines.config import Experiment, check, section_type
 from pipelines.progress import ConsoleProgress
 from pipelines.resources import Resources
-from pipelines.stage import Inputs
+from pipelines.stage import Inputs, Progress
+from pipelines.training_sites import open_harvest, resolved
+from pipelines.unfinished import announce, forget_inputs
 from sae.core.artifact import Artifact, Store
 from sae.core.config import Strict, canonical_hash
 from sae.core.errors import InputError, nearest
+from sae.dictionary.files import digest as dictionary_digest
+from sae.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,10 @@ STAGES = {
 }
 
 
+_ONE_SITE = {"transcoder": ("steer", "validate"), "crosscoder": ("probe", "steer", "validate")}
+"""Stages that are not for a preset."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one stage of one member."""
@@ -76,6 +86,15 @@ class Planned:
     parents: tuple[str, ...]
 
 
+Together = Callable[[list[int], list[Any], Inputs, Progress], Iterator[Any]]
+"""Trains members, given their numbers and jobs, on one pass over the activations."""
+
+
+def _together(members: list[int], jobs: list[Any], inputs: Inputs, progress: Progress) -> Iterator[Any]:
+    """In this process alone."""
+    return STAGES["train"].module.together(jobs, inputs, progress)
+
+
 class Run:
     """One experiment in one store."""
 
@@ -85,15 +104,24 @@ class Run:
         self.members = tuple(sweep_members(experiment))
         self._plans: list[dict[str, Planned]] = [{} for _ in self.members]
 
-    def run(self, names: Sequence[str], with_parents: bool) -> Iterator[Outcome]:
+    def run(self, names: Sequence[str], with_parents: bool, together: Together = _together) -> Iterator[Outcome]:
         """Runs the named stages for every member, in the order of the flow.
+
+        Args:
+            names: of stages.
+            with_parents: whether what they need is run as well.
+            together: what trains members on one pass: this process, or several.
 
         Raises:
             InputError: a parent is missing and `with_parents` is false.
         """
         wanted = [name for name in STAGES if name in names]
         self._check_variables(wanted)
+        self._check_presets(wanted)
         for name in wanted if not with_parents else self._with_ancestors(wanted):
+            if name == "train":
+                yield from self._train(STAGES[name], together)
+                continue
             members = range(1) if name in ("harvest", "report") else range(len(self.members))
             for member in members:
                 yield self._one(member, STAGES[name])
@@ -109,6 +137,16 @@ class Run:
                 if variable not in known:
                     hint = nearest(variable, known) or "."
                     raise InputError(f"{name}.variables: no variable {variable!r}{hint} There are {', '.join(known)}")
+
+    def _check_presets(self, stages: Sequence[str]) -> None:
+        """Stages that move one site by a latent's direction need a dictionary that reads the site that it writes."""
+        for name in stages:
+            for train in (member.train for member in self.members):
+                if train is not None and name in _ONE_SITE.get(train.preset, ()):
+                    raise InputError(
+                        f"{name} is for dictionaries that read the one site that they write, not for preset "
+                        f"{train.preset}; leave the section out, or use sae.intervention from Python"
+                    )
 
     def artifacts(self, member: int) -> dict[str, Artifact]:
         """Everything of a member that is in the store, by stage."""
@@ -132,13 +170,11 @@ class Run:
     def _one(self, member: int, stage: Stage) -> Outcome:
         planned = self.plan(member, stage)
         found = self.find(planned)
-        label = (
-            stage.name if len(self.members) == 1 or stage.name in ("harvest", "report") else f"{stage.name} {member}"
-        )
+        label = self._label(stage, [member])
         if found is not None:
             ConsoleProgress(label).say(f"reused {planned.hash}")
             return Outcome(stage.name, found, reused=True)
-        parents = self._parents(member, stage)
+        parents = self.parents(member, stage)
         with self.store.building(stage.kind, planned.hash) as building:
             found = self.find(planned)
             if found is not None:  # another process published it while we waited for the lock
@@ -149,11 +185,65 @@ class Run:
             progress.close(f"done  {planned.hash}")
         return Outcome(stage.name, artifact, reused=False)
 
+    def _train(self, stage: Stage, together: Together) -> Iterator[Outcome]:
+        """Every member's dictionary, in order; those that are missing and see the same batches are trained together."""
+        plans = [self.plan(member, stage) for member in range(len(self.members))]
+        there = {planned.hash: found for planned in plans if (found := self.find(planned)) is not None}
+        groups: dict[Any, dict[str, int]] = {}
+        for member, planned in enumerate(plans):
+            if planned.hash in there:
+                ConsoleProgress(self._label(stage, [member])).say(f"reused {planned.hash}")
+            else:
+                groups.setdefault(stage.module.stream_of(planned.config), {}).setdefault(planned.hash, member)
+        made: dict[str, Artifact] = {}
+        for group in groups.values():
+            made |= self._train_together(stage, list(group.values()), together)
+        for planned in plans:
+            fresh = planned.hash in made
+            artifact = made.pop(planned.hash) if fresh else there[planned.hash]
+            there[planned.hash] = artifact  # a member that equals an earlier one reuses it
+            yield Outcome(stage.name, artifact, reused=not fresh)
+
+    def _train_together(self, stage: Stage, members: list[int], together: Together) -> dict[str, Artifact]:
+        """Trains members on one pass and publishes each when it is done; by hash."""
+        parents = self.parents(members[0], stage)
+        made: dict[str, Artifact] = {}
+        with ExitStack() as stack:
+            jobs, buildings, plans, missing = [], [], [], []
+            for member in members:
+                planned = self.plan(member, stage)
+                building = stack.enter_context(self.store.building(stage.kind, planned.hash))
+                found = self.find(planned)
+                if found is not None:  # another process published it while we waited for the lock
+                    made[planned.hash] = found
+                    continue
+                progress = ConsoleProgress(self._label(stage, [member]))
+                jobs.append(stage.module.Job(planned.config, building.path, progress))
+                buildings.append(building)
+                plans.append(planned)
+                missing.append(member)
+            for job, planned in zip(jobs, plans, strict=True):
+                announce(self.store, planned.inputs, job.folder, [other.hash for other in plans], job.progress)
+            shown = ConsoleProgress(self._label(stage, members))
+            for number, metrics in together(missing, jobs, self.inputs(members[0], parents), shown) if jobs else ():
+                planned = plans[number]
+                forget_inputs(buildings[number].path)
+                made[planned.hash] = buildings[number].publish(self.manifest(planned, metrics))
+                jobs[number].progress.close(f"done  {planned.hash}")
+        return made
+
+    def _label(self, stage: Stage, members: Sequence[int]) -> str:
+        """The stage's name as it is shown, with the members of a sweep that are meant."""
+        if len(self.members) == 1 or stage.name in ("harvest", "report"):
+            return stage.name
+        return f"{stage.name} {members[0]}" + (f"–{members[-1]}" if len(members) > 1 else "")
+
     def find(self, planned: Planned) -> Artifact | None:
         """The artifact of a stage, if it is in the store."""
         return self.store.find(planned.stage.kind, planned.hash)
 
-    def _parents(self, member: int, stage: Stage) -> dict[str, Artifact]:
+    def parents(self, member: int, stage: Stage) -> dict[str, Artifact]:
+        """What a stage of one member is made from, by stage; raises InputError where it is missing."""
         parents = {}
         for name in stage.parents:
             parent = self.find(self.plan(member, STAGES[name]))
@@ -193,6 +283,7 @@ class Run:
             "keys": {key: self._key(experiment, key) for key in stage.reads},
             "parents": parents,
         }
+        inputs["keys"] |= _content_of_paths(config)
         if stage.name == "report":  # the page shows these names, which no other artifact depends on
             inputs["keys"] = {key: _shown_name(name) for key, name in _names(experiment).items()}
         return Planned(stage, config, canonical_hash(inputs), inputs, tuple(parents.values()))
@@ -255,17 +346,35 @@ def sweep_members(experiment: Experiment) -> Iterator[Experiment]:
     if train is None:
         yield experiment
         return
+    _check_sweep(train.sweep)
     raw = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
     seed = experiment.seed if train.seed is None else train.seed
-    resolved = {"seed": seed, "data_seed": seed, "site": experiment.sites[0], **raw["train"], "sweep": {}}
-    if len(experiment.sites) > 1 and train.site is None:
-        raise InputError(f"train.site must name one of the harvested sites: {', '.join(experiment.sites)}")
+    alone = {"seed": seed, "data_seed": seed, **raw["train"], "sweep": {}}
     for values in itertools.product(*train.sweep.values()):
-        section = {**resolved, **dict(zip(train.sweep, values, strict=True))}
-        if section["site"] not in experiment.sites:
-            sites = ", ".join(experiment.sites)
-            raise InputError(f"train.site {section['site']!r} is not harvested; the sites are {sites}")
+        swept = {**alone, **dict(zip(train.sweep, values, strict=True))}
+        section = resolved(swept, experiment.sites, experiment.pair)
         yield check({**raw, "train": section}, "train.sweep" if train.sweep else "the experiment")
+
+
+def _content_of_paths(config: Strict) -> dict[str, str]:
+    """What a training section names by path, by its content: never by where it lies."""
+    if not isinstance(config, TrainConfig):
+        return {}
+    found = {}
+    if config.start_from is not None:
+        found["start_from"] = dictionary_digest(Path(config.start_from))
+    if config.beside is not None:
+        found["beside"] = str(open_harvest(config.beside)["hash"])
+    return found
+
+
+def _check_sweep(sweep: Mapping[str, Sequence[Any]]) -> None:
+    """Refuses what no member could be made of; unknown keys and wrong values are refused with each member."""
+    if "sweep" in sweep:
+        raise InputError("train.sweep.sweep: a sweep cannot be swept; name keys of the section train")
+    for key, values in sweep.items():
+        if not values:
+            raise InputError(f"train.sweep.{key} is empty: give the values to train with, such as [16, 32]")
 
 
 def _names(experiment: Experiment) -> dict[str, str]:

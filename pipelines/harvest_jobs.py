@@ -38,11 +38,14 @@ def run_part(run: Run, part: "Part") -> PartOutcome:
     """Makes one part, unless it or the whole is there.
 
     Raises:
+        InputError: the harvest cannot be made in parts.
         WorldError: another process makes the same part, or the whole.
     """
+    from sae.activations.config import check_parts
     from sae.activations.merge import read_part_contents
 
     planned, config = _planned(run)
+    check_parts(config, part.n)
     progress = ConsoleProgress(f"harvest {part.index}/{part.n}")
     published = run.find(planned)
     if published is not None:

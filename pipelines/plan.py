@@ -18,9 +18,10 @@ from pipelines.config import Experiment, section_names
 from pipelines.experiment import Run
 from pipelines.harvest import HarvestConfig
 from pipelines.plan_harvest import HarvestPlan, plan_harvest, weights_bytes
-from pipelines.plan_train import TrainPlan, least_plan, plan_train, row_bytes
+from pipelines.plan_train import TrainPlan, least_plan, peak_together, plan_train
 from pipelines.resources import Resources
 from pipelines.stage import Progress
+from pipelines.training_sites import training_sites
 from sae.core.artifact import Artifact, Store
 from sae.core.config import Strict
 from sae.training.config import TrainConfig
@@ -54,7 +55,7 @@ class Plan(Strict):
             "reused": not plans,
             "tokens": self.harvest.n_tokens if self.harvest else 0,
             "bytes_on_disk": sum(plan.bytes_on_disk for plan in plans),
-            "peak_bytes": max((plan.peak_bytes for plan in plans), default=0),
+            "peak_bytes": max(self.harvest.peak_bytes if self.harvest else 0, peak_together(self.train)),
             "seconds": None if None in times else sum(time for time in times if time is not None),
             "fits": self.fits,
             "short_of": list(self.short_of),
@@ -126,15 +127,17 @@ class Planner:
             if key not in plans:
                 plans[key] = self._one_train(config, activations, n_rows, folder / f"checkpoints-{member}")
             found.append(plans[key])
+        if len(found) > 1 and not self._short:
+            self._too_much_memory("train", peak_together(found), f"for {len(found)} members side by side")
         return tuple(found)
 
     def _one_train(self, config: TrainConfig, activations: Any, n_rows: int, folder: Path) -> TrainPlan:
-        assert config.site is not None
-        least = least_plan(config, activations.d(config.site), n_rows, row_bytes(activations, config.site))
+        sites = training_sites(config, activations, "")
+        least = least_plan(config, sites, n_rows)
         if self._too_much_memory("train", least.peak_bytes, f"for {least.n_parameters:,} parameters and its buffer"):
             return least
         self._progress.say(f"measuring training steps of {least.n_parameters:,} parameters")
-        plan = plan_train(config, activations, n_rows, folder)
+        plan = plan_train(config, sites, n_rows, folder)
         self._too_much_memory("train", plan.peak_bytes, "at its peak")
         return plan
 

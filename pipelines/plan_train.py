@@ -1,28 +1,35 @@
 """What training will take, from a few real steps of the same dictionary on the activations of a sample.
 
-P = 2 · d · F + F + d numbers are trained. Memory holds four of each in float32 (weight, gradient, Adam's two moments),
-which is counted before anything is made; then steps are timed, beginning with the second, and one checkpoint. Steps
-with dead latents cost more (AuxK); how many there will be is not known beforehand, so it is left out.
+P = (d_in + d_out) · F + F + d_out numbers are trained, and a few more where an activation has its own. Memory holds
+four of each in float32 (weight, gradient, Adam's two moments), which is counted before anything is made; then steps
+are timed, beginning with the second, and one checkpoint. Steps with dead latents cost more (AuxK); how many there will
+be is not known beforehand, so it is left out.
 """
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from pipelines import capacity
+from pipelines.training_sites import TrainingSites
+from sae.activations.columns import ColumnBatches, Columns
 from sae.activations.encoding import STORED, width
-from sae.activations.reader import Activations
-from sae.activations.shuffle import BUFFER_ROWS, ShuffledBatches
+from sae.activations.shuffle import BUFFER_ROWS
 from sae.core.config import Strict
+from sae.dictionary import Dictionary
 from sae.training import checkpoint, initial, loop
 from sae.training.config import TrainConfig
+from sae.training.presets import dictionary_of
 from sae.training.state import State
 
 SECONDS_STEPPING = 1.5
 _N_SAMPLE = 65_536
 _FLOAT = 4
 _COPIES_IN_MEMORY = 4
-_COPIES_IN_CHECKPOINT = 3
+_COPIES_IN_CHECKPOINT = 4
 _CHECKPOINTS_AT_ONCE = 3
 _BYTES_PER_RECORD = 400
 _BYTES_PER_ROW_IN_ORDER = 24
@@ -44,19 +51,19 @@ class TrainPlan(Strict):
     """None where it was not measured, because it does not fit."""
 
 
-def least_plan(config: TrainConfig, d: int, n_rows: int, row_bytes: int) -> TrainPlan:
+def least_plan(config: TrainConfig, sites: TrainingSites, n_rows: int) -> TrainPlan:
     """What follows from sizes alone.
 
     Args:
         config: the run.
-        d: width of the activations.
+        sites: that it reads and writes.
         n_rows: of the train split.
-        row_bytes: of a stored row.
     """
-    n = 2 * d * config.d_sae + config.d_sae + d
+    with torch.device("meta"):
+        n = sum(p.numel() for p in Dictionary(dictionary_of(config, sites.places)).parameters())
     records = math.ceil(config.n_steps / config.log_every_steps) * _BYTES_PER_RECORD
     kept = 2 * n * _FLOAT + records
-    buffer = min(n_rows, BUFFER_ROWS) * row_bytes + n_rows * _BYTES_PER_ROW_IN_ORDER
+    buffer = min(n_rows, BUFFER_ROWS) * row_bytes(sites.columns) + n_rows * _BYTES_PER_ROW_IN_ORDER
     return TrainPlan(
         n_tokens=config.n_steps * config.batch,
         n_parameters=n,
@@ -67,38 +74,47 @@ def least_plan(config: TrainConfig, d: int, n_rows: int, row_bytes: int) -> Trai
     )
 
 
-def row_bytes(activations: Activations, site: str) -> int:
-    """Bytes of a stored row."""
-    return width(activations.d(site), activations.dtype) * STORED[activations.dtype].itemsize
+def peak_together(plans: Sequence[TrainPlan]) -> int:
+    """Memory of members side by side: the largest one, and weights, gradients and moments of the others."""
+    if not plans:
+        return 0
+    largest = max(plans, key=lambda plan: plan.peak_bytes)
+    others = sum(plan.n_parameters for plan in plans) - largest.n_parameters
+    return largest.peak_bytes + _COPIES_IN_MEMORY * _FLOAT * others
 
 
-def plan_train(config: TrainConfig, activations: Activations, n_rows: int, folder: Path) -> TrainPlan:
+def row_bytes(columns: Columns) -> int:
+    """Bytes of a stored row of all columns."""
+    return sum(
+        width(column.d, column.activations.dtype) * STORED[column.activations.dtype].itemsize
+        for column in columns.columns
+    )
+
+
+def plan_train(config: TrainConfig, sites: TrainingSites, n_rows: int, folder: Path) -> TrainPlan:
     """Measures for some seconds.
 
     Args:
         config: the run.
-        activations: of a sample, or those to train on.
+        sites: that it reads and writes, of a sample or of what is trained on.
         n_rows: of the train split that will be trained on.
         folder: where a checkpoint may be written.
     """
-    assert config.site is not None
-    least = least_plan(config, activations.d(config.site), n_rows, row_bytes(activations, config.site))
+    least, columns = least_plan(config, sites, n_rows), sites.columns
     capacity.forget_peak()
     before = capacity.resident_bytes()
     start = time.perf_counter()
-    sample = activations.sample("train", config.site, _N_SAMPLE)
-    state = initial(sample, config)
+    sample = columns.sample("train", _N_SAMPLE)
+    state = initial(sample, config, sites.places)
     seconds_starting = (time.perf_counter() - start) * min(_N_SAMPLE, n_rows) / len(sample)
     del sample
-    per_step = _seconds_per_step(state, config, activations)
+    per_step = _seconds_per_step(state, config, columns)
     start = time.perf_counter()
     checkpoint.save(state, config, folder)
     n_checkpoints = config.n_steps * config.batch // config.checkpoint_every_tokens
     seconds_saving = (time.perf_counter() - start) * n_checkpoints
-    missing = n_rows - activations.n_rows("train")
-    buffer = (min(n_rows, BUFFER_ROWS) - min(activations.n_rows("train"), BUFFER_ROWS)) * row_bytes(
-        activations, config.site
-    )
+    missing = n_rows - columns.n_rows("train")
+    buffer = (min(n_rows, BUFFER_ROWS) - min(columns.n_rows("train"), BUFFER_ROWS)) * row_bytes(columns)
     measured = capacity.peak_bytes() + buffer + missing * _BYTES_PER_ROW_IN_ORDER
     return least.model_copy(
         update={
@@ -108,9 +124,10 @@ def plan_train(config: TrainConfig, activations: Activations, n_rows: int, folde
     )
 
 
-def _seconds_per_step(state: State, config: TrainConfig, activations: Activations) -> float:
-    assert config.site is not None
-    batches = ShuffledBatches(activations, config.site, "train", config.batch, config.data_seed or 0)
+def _seconds_per_step(state: State, config: TrainConfig, columns: Columns) -> float:
+    if not config.n_steps:
+        return 0.0
+    batches = ColumnBatches(columns, "train", config.batch, config.data_seed or 0)
     steps = loop(state, batches, config)
     begun = time.perf_counter()
     next(steps)

@@ -1,149 +1,188 @@
-"""Stage *train*: shuffled activations through the training loop to a dictionary, with checkpoints on the way.
+"""Stage *train*: shuffled activations through the training loop to dictionaries, with checkpoints on the way.
 
 A run that was killed goes on from its newest whole checkpoint, to the same bits; an interrupted one writes a
 checkpoint first. The untrained dictionary that the run started from is kept beside the trained one: it is the
 control for everything that training is said to add.
 
+Members of a sweep that see the same batches are trained side by side, and each batch is read once. Each of them has its
+own folder, log and checkpoints, and ends with the bits that it has alone.
+
 Batches are made between steps, not ahead of them (`sae.activations.prefetch`): on the processor that does the training
 a batch costs 2 to 4 % of its step (measured on one core at d 64 and 288), which is all that a second buffer could save.
 """
 
-import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, assert_never
+
+from torch import Tensor
 
 from pipelines.interrupts import held_back
 from pipelines.stage import Inputs, Progress
+from pipelines.training_follower import Follower, begun_on
+from pipelines.training_run import Job, Samples, TrainingRun
+from pipelines.training_sites import training_sites
+from pipelines.wandb_log import check_wandb
+from sae.activations.columns import ColumnBatches, Columns
 from sae.activations.quality import mean_autocorrelation, shuffle_quality
 from sae.activations.reader import Activations
-from sae.activations.shuffle import ShuffledBatches
-from sae.core.metrics import JsonLines
-from sae.training import TrainConfig, begun, checkpoint, cut_back, loop, one_site, result, starts
-from sae.training.initialise import Start
-from sae.training.state import State
+from sae.activations.shuffle import ALONE, Reader
+from sae.activations.text_windows import TextWindows
+from sae.core.errors import InputError, WorldError
+from sae.dictionary.sites import splice_sites
+from sae.parallel import Mesh
+from sae.training import Failed, Moved, Places, Run, TrainConfig, side_by_side
+from sae.training.end_to_end import EndToEnd
+from sae.training.presets import dictionary_of
+from sae.training.run import N_SAMPLE
+from sae.training.step import NoTerm, Term
 
-VERSION = 3
-N_SAMPLE = 65_536
-"""Rows of the train split from which scale and centre are taken."""
+VERSION = 4
+N_VALIDATION = 8_192
+"""Rows of the validation split on which a run is validated."""
 
-START = "start.json"
-"""What was done to the activations before training; a run that resumes finds it here."""
+ONE_PROCESS = Mesh.alone()
 
-__all__ = ["VERSION", "TrainConfig", "run"]
+__all__ = ["VERSION", "Finished", "Job", "TrainConfig", "run", "stream_of", "together"]
+
+
+class Finished(NamedTuple):
+    """A member that is trained: its place among the jobs, and its metrics."""
+
+    number: int
+    metrics: dict[str, Any]
 
 
 def run(config: TrainConfig, inputs: Inputs, folder: Path, progress: Progress) -> dict[str, Any]:
     """Trains on the harvest's train split; writes weights.safetensors, config.yaml, untrained/ and metrics.jsonl.
 
     Raises:
-        InputError: the site is not in the harvest, its train split has no rows, or they cannot be trained on.
+        InputError: the site is not in the harvest, its train split has no rows or less than a batch, or they cannot be
+            trained on.
         WorldError: the loss is not finite.
     """
-    assert config.site is not None, "pipelines.experiment names the site"
+    (finished,) = together([Job(config, folder, progress)], inputs, progress)
+    return finished.metrics
+
+
+def stream_of(config: TrainConfig) -> tuple[Any, ...]:
+    """What decides which batches a run sees; runs in which it is equal are trained on one pass."""
+    sites = (config.preset == "crosscoder", config.site, config.target, config.beside)
+    return (*sites, config.batch, config.data_seed)
+
+
+def together(jobs: Sequence[Job], inputs: Inputs, progress: Progress, mesh: Mesh = ONE_PROCESS) -> Iterator[Finished]:
+    """Trains dictionaries that see the same batches side by side; yields each when it is done.
+
+    Every rank of the mesh calls it with the same jobs and reads its share of every batch; rank 0 alone writes.
+
+    Raises:
+        InputError: as `run` does.
+        WorldError: the loss of some members is not finite; raised once the others are done.
+    """
+    config = jobs[0].config
+    assert all(stream_of(job.config) == stream_of(config) for job in jobs)
+    check_wandb(config)
     activations = Activations(inputs.parents["harvest"].path)
-    checkpoints = folder / "checkpoints"
-    assert config.data_seed is not None
-    with _shuffled(activations, config) as batches:
-        state = _state(config, activations, inputs, checkpoints, progress)
-        n_kept = cut_back(folder / "metrics.jsonl", state.step)
-        if state.step:
-            progress.say(f"resuming at step {state.step} of {config.n_steps} ({n_kept} records of metrics kept)")
-        mixing = _mixing(folder / "metrics.jsonl", batches)
-        _train(state, batches, config, folder, progress)
-    result(state).save(folder)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return {
-        "n_tokens": state.n_tokens,
-        "n_steps": state.step,
-        "epochs": state.n_tokens / batches.n_rows,
-        **json.loads((folder / START).read_text(encoding="utf-8")),
-        **mixing,
-        **_last_record(folder / "metrics.jsonl"),
-    }
+    columns, places = training_sites(config, activations, inputs.model_fingerprint())
+    with _shuffled(columns, config, Reader(mesh.data.rank, mesh.data.size)) as batches:
+        members: list[TrainingRun | Follower] = []
+        try:
+            sample = lru_cache(lambda: columns.sample("train", N_SAMPLE))
+            samples = Samples(sample, *_kept(columns, config, batches))
+            for job in jobs:
+                members.append(begun_on(mesh, job, places, samples))
+            sample.cache_clear()
+            terms = [_term(job.config, places, inputs, activations) for job in jobs]
+            runs = [Run(m.state, job.config, term) for m, job, term in zip(members, jobs, terms, strict=True)]
+            yield from _train(members, runs, batches, progress, mesh)
+        finally:
+            for member in members:
+                member.close()
 
 
-def _state(
-    config: TrainConfig, activations: Activations, inputs: Inputs, checkpoints: Path, progress: Progress
-) -> State:
-    """The newest checkpoint's state, or the first one, whose dictionary is saved as the control."""
-    latest = checkpoint.latest(checkpoints, config)
-    for notice in latest.notices:
-        progress.say(notice)
-    if latest.state is not None:
-        return latest.state
-    assert config.site is not None
-    sample = activations.sample("train", config.site, N_SAMPLE)
-    places = one_site(sample.shape[1], config.site, inputs.model_fingerprint())
-    begin = starts(sample, config, places)
-    progress.say(begin.source[0].words)
-    (checkpoints.parent / START).write_text(json.dumps(_kept(begin.source[0]), indent=1) + "\n", encoding="utf-8")
-    state = begun(begin, sample, config, places)
-    result(state).save(checkpoints.parent / "untrained")
-    return state
-
-
-def _kept(begin: Start) -> dict[str, Any]:
-    """What the manifest says of the start."""
-    return {
-        "scale": begin.scale,
-        "scaling": begin.how,
-        "gamma": begin.gamma,
-        "gamma_read": begin.gamma_read,
-        "sink_rows_fraction": begin.n_far / begin.n_rows,
-        "scaling_words": begin.words,
-    }
+def _train(
+    members: Sequence[TrainingRun | Follower],
+    runs: Sequence[Run],
+    batches: ColumnBatches,
+    progress: Progress,
+    mesh: Mesh,
+) -> Iterator[Finished]:
+    going, errors = set(range(len(members))), []
+    n_tokens = sum(run.config.n_steps * run.config.batch for run in runs)
+    with held_back() as interrupts:
+        for number in [i for i in going if members[i].is_done]:  # killed between its last step and its end
+            going.remove(number)
+            yield Finished(number, members[number].finish(batches.n_rows))
+        for event in side_by_side(runs, batches, mesh):
+            member = members[event.number]
+            match event:
+                case Failed(error=error):
+                    errors.append(member.failed(error))
+                    going.remove(event.number)
+                case Moved(progress=done):
+                    member.after(done)
+                    if done.metrics:
+                        shown = {name: done.metrics[name] for name in ("fvu", "dead_window_fraction")}
+                        progress.update(sum(m.state.n_tokens for m in members), n_tokens, "tokens", **shown)
+                case _:
+                    assert_never(event)
+            asked = mesh.data.total(int(interrupts.asked)) > 0  # all ranks stop after the same step
+            if asked:
+                for other in going:
+                    members[other].interrupt()
+                raise KeyboardInterrupt
+            if event.number in going and member.is_done:
+                going.remove(event.number)
+                yield Finished(event.number, member.finish(batches.n_rows))
+        if interrupts.asked:
+            raise KeyboardInterrupt
+    if errors:
+        raise WorldError("; ".join(map(str, errors)))
 
 
 @contextmanager
-def _shuffled(activations: Activations, config: TrainConfig) -> Iterator[ShuffledBatches]:
-    assert config.site is not None
+def _shuffled(columns: Columns, config: TrainConfig, reader: Reader = ALONE) -> Iterator[ColumnBatches]:
     assert config.data_seed is not None
-    batches = ShuffledBatches(activations, config.site, "train", config.batch, config.data_seed)
+    batches = ColumnBatches(columns, "train", config.batch, config.data_seed, reader)
     try:
+        if config.batch > batches.n_rows:
+            raise InputError(
+                f"train.batch {config.batch} is larger than the train split of {columns.first.folder}, which has "
+                f"{batches.n_rows} rows: lower it, or harvest more text"
+            )
         yield batches
     finally:
         batches.close()
 
 
-def _mixing(log: Path, batches: ShuffledBatches) -> dict[str, float]:
-    """How well batches are mixed: measured when a run begins and kept as step 0 of its log, else what stands there."""
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    first = json.loads(lines[0]) if lines else {}
-    if "shuffle_quality" in first:
-        return {name: value for name, value in first.items() if name != "step"}
+def _kept(
+    columns: Columns, config: TrainConfig, batches: ColumnBatches
+) -> tuple[Callable[[], Tensor], Callable[[], dict[str, float]]]:
+    """The validation sample and how well batches are mixed, each found once."""
+    validation = lru_cache(lambda: columns.sample("validation", N_VALIDATION))
+    return validation, lru_cache(lambda: _mixing(columns, config, batches))
+
+
+def _term(config: TrainConfig, places: Places, inputs: Inputs, activations: Activations) -> Term:
+    """What a run's loss has beside that of the batch."""
+    if config.end_to_end == "none":
+        return NoTerm()
+    sites = splice_sites(dictionary_of(config, places), inputs.sites[0])
+    windows = TextWindows(activations, "train", config.end_to_end_windows, config.data_seed or 0)
+    return EndToEnd(inputs.model(), sites, windows, config.end_to_end, config.end_to_end_weight)
+
+
+def _mixing(columns: Columns, config: TrainConfig, batches: ColumnBatches) -> dict[str, float]:
+    """Of whole batches: where this process reads a share of them, they are read once more."""
+    if batches.n_in_share < batches.n_per_batch:
+        with _shuffled(columns, config) as whole:
+            return _mixing(columns, config, whole)
     alike = mean_autocorrelation(batches)
-    found = {
+    return {
         "shuffle_quality": shuffle_quality(batches),
         "batch_mean_autocorrelation": alike.value,
         "batch_mean_autocorrelation_spread": alike.spread,
     }
-    if not lines:
-        with JsonLines(log) as sink:
-            sink.record(0, found)
-    return found
-
-
-def _train(state: State, batches: ShuffledBatches, config: TrainConfig, folder: Path, progress: Progress) -> None:
-    checkpoints, saved = folder / "checkpoints", state.n_tokens
-    n_tokens = config.n_steps * config.batch
-    with JsonLines(folder / "metrics.jsonl") as sink, held_back() as interrupts:
-        for done in loop(state, batches, config):
-            if done.metrics:
-                sink.record(done.step, done.metrics)
-                shown = {name: done.metrics[name] for name in ("fvu", "dead_window_fraction")}
-                progress.update(done.n_tokens, n_tokens, "tokens", **shown)
-            due = done.n_tokens - saved >= config.checkpoint_every_tokens
-            if interrupts.asked or (due and done.step < config.n_steps):
-                checkpoint.save(state, config, checkpoints)
-                saved = done.n_tokens
-            if interrupts.asked:
-                progress.say(f"checkpoint written at step {state.step}")
-                raise KeyboardInterrupt
-
-
-def _last_record(path: Path) -> dict[str, float]:
-    last = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
-    return {f"last_{name}": last[name] for name in ("fvu", "l0", "dead_window_fraction")}

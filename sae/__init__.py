@@ -29,10 +29,12 @@ _SUBPACKAGES = (
 def __getattr__(name: str) -> Any:
     if name == "load":
         return importlib.import_module("sae.dictionary").load
+    if name == "train":
+        return importlib.import_module("sae.training.run").train
     if name in _SUBPACKAGES:
         return importlib.import_module(f"sae.{name}")
     raise AttributeError(f"module 'sae' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return ["load", *_SUBPACKAGES]
+    return ["load", "train", *_SUBPACKAGES]

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int
 from torch import Tensor
 
 from sae.activations.reader import Activations, Block
-from sae.activations.shuffle import ShuffledBatches
+from sae.activations.shuffle import ALONE, Reader, ShuffledBatches
 from sae.core.errors import InputError
 from sae.core.splits import SPLITS, Split
 
@@ -80,14 +80,20 @@ def sites_of(activations: Activations, sites: Sequence[str]) -> Columns:
 class ColumnBatches:
     """Shuffled batches of rows of several sites; as `ShuffledBatches`, in the same order as any one of them."""
 
-    def __init__(self, columns: Columns, split: Split = "train", batch: int = 4096, seed: int = 0) -> None:
+    def __init__(
+        self, columns: Columns, split: Split = "train", batch: int = 4096, seed: int = 0, reader: Reader = ALONE
+    ) -> None:
         """Takes the memory of a buffer for every site.
 
         Raises:
             InputError: the split has no rows.
         """
-        self._batches = [ShuffledBatches(c.activations, c.site, split, batch, seed) for c in columns.columns]
+        self._batches = [
+            ShuffledBatches(c.activations, c.site, split, batch, seed, reader=reader) for c in columns.columns
+        ]
         self.n_rows, self.n_per_batch = self._batches[0].n_rows, batch
+        self.n_in_share = self._batches[0].n_in_share
+        """Rows of every batch that this reader gives."""
 
     def batch(self, step: int) -> Float32[Tensor, "batch d"]:
         """The rows of a step, the same whatever was asked for before."""

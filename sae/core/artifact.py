@@ -210,7 +210,7 @@ class Store:
         Raises:
             WorldError: another process is building the same artifact.
         """
-        path = self._in_building(hash)
+        path = self.in_building(hash)
         with _lock(path.with_suffix(".lock")):
             path.mkdir(exist_ok=True)
             _finish_taking_back(path)
@@ -226,13 +226,13 @@ class Store:
         """
         path = self.parts(hash) / name
         path.parent.mkdir(exist_ok=True)
-        with _lock(self._in_building(hash).with_suffix(".lock"), shared=True), _lock(path.with_suffix(".lock")):
+        with _lock(self.in_building(hash).with_suffix(".lock"), shared=True), _lock(path.with_suffix(".lock")):
             path.mkdir(exist_ok=True)
             yield path
 
     def parts(self, hash: str) -> Path:
         """Where the parts of an artifact are, if there are any."""
-        return self._in_building(hash + ".parts")
+        return self.in_building(hash + ".parts")
 
     def remove_parts(self, hash: str) -> None:
         """Removes the parts of an artifact that is published."""
@@ -240,7 +240,7 @@ class Store:
 
     def is_building(self, hash: str) -> bool:
         """Whether an unfinished run, or an artifact that was taken back, lies where it is built."""
-        return self._in_building(hash).is_dir()
+        return self.in_building(hash).is_dir()
 
     def take_back(self, kind: str, hash: str) -> dict[str, str] | None:
         """Takes a damaged artifact back to where it was built, without its damaged files, to be built again there.
@@ -252,7 +252,7 @@ class Store:
         Raises:
             WorldError: another process is building it.
         """
-        path, final = self._in_building(hash), self.path(kind, hash)
+        path, final = self.in_building(hash), self.path(kind, hash)
         with _lock(path.with_suffix(".lock")):
             artifact = _read_manifest(final)
             names = [] if artifact is None else damaged_files(artifact)
@@ -264,7 +264,8 @@ class Store:
                 _finish_taking_back(path)
         return None if artifact is None else damaged
 
-    def _in_building(self, name: str) -> Path:
+    def in_building(self, name: str) -> Path:
+        """Where what is not published yet lies."""
         return self.root / ".building" / name
 
 

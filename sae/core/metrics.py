@@ -1,6 +1,7 @@
 """Where a run's numbers go: any sink with `record`; JSON lines are always written."""
 
 import json
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +10,12 @@ class Sink(Protocol):
     """Takes the metrics of one step."""
 
     def record(self, step: int, values: dict[str, float]) -> None: ...
+
+    def sync(self) -> None:
+        """What was recorded outlives this process, and the machine where the sink is a file."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class JsonLines:
@@ -20,6 +27,9 @@ class JsonLines:
     def record(self, step: int, values: dict[str, float]) -> None:
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

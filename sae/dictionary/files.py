@@ -4,6 +4,7 @@ The file holds W_enc and W_dec as [d_sae, d] (contiguous by latent), b_enc [d_sa
 the model; W_skip [d_out, d_in] where there is a skip, and what the activation owns (`sae.dictionary.parameters`).
 """
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -65,6 +66,19 @@ def read_weights(folder: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, 
     if broken:
         raise WorldError(f"{path} is damaged: {', '.join(broken)} not finite")
     return weights
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over both files: what a dictionary is, wherever it lies.
+
+    Raises:
+        InputError: `folder` holds no dictionary.
+    """
+    read_config(folder)
+    content = hashlib.sha256()
+    for name in (CONFIG, WEIGHTS):
+        content.update((folder / name).read_bytes())
+    return content.hexdigest()
 
 
 def _one_line(error: Exception) -> str:

@@ -24,7 +24,7 @@ def pursue(x: Float[Tensor, "*token d"], rows: Float[Tensor, "d_sae d"], k: int)
             chosen = (left @ rows.T).masked_fill_(taken, -torch.inf).argmax(1)
             taken.scatter_(1, chosen[:, None], True)
         directions = rows[chosen]
-        value = torch.linalg.vecdot(left, directions).relu()
+        value = (left * directions).sum(1).relu()  # autocast would take a product of matrices in bfloat16
         left = left - value[:, None] * directions
         values.append(value)
         indices.append(chosen)

@@ -5,9 +5,12 @@
    of its tokens over the number of all tokens), the gradient of `sum` is the sum of the gradients, and a parameter of
    which every rank has a copy adds up its gradients with `sum_`. Parts of a batch one after the other obey the same.
 3. Reductions give the same bits on all ranks of the axis: each number is added up in one place and then copied.
+4. A rank that has died is noticed by the others at their next collective: it raises WorldError.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +18,8 @@ import torch.distributed as distributed
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 from torch.distributed import ProcessGroup, ReduceOp
+
+from sae.core.errors import WorldError
 
 
 class Axis(ABC):
@@ -148,7 +153,8 @@ class Ranks(Axis):
 
     def broadcast_(self, x: Shaped[Tensor, "*n"], source: int = 0) -> Shaped[Tensor, "*n"]:
         packed = x.detach().contiguous()
-        distributed.broadcast(packed, group=self._group, group_src=source)
+        with _heard():
+            distributed.broadcast(packed, group=self._group, group_src=source)
         return _into(x, packed)
 
     def gather(self, x: Shaped[Tensor, "*n"]) -> list[Shaped[Tensor, "..."]]:
@@ -159,7 +165,8 @@ class Ranks(Axis):
         padded = x.new_zeros(max(everywhere), *x.shape[1:])
         padded[: len(x)] = x.detach()
         parts = [torch.empty_like(padded) for _ in everywhere]
-        distributed.all_gather(parts, padded, group=self._group)
+        with _heard():
+            distributed.all_gather(parts, padded, group=self._group)
         return [part[:length] for part, length in zip(parts, everywhere, strict=True)]
 
     def wait(self) -> None:
@@ -170,8 +177,19 @@ class Ranks(Axis):
 
     def _reduced(self, x: Tensor, how: Any) -> Tensor:
         packed = x.detach().contiguous()
-        distributed.all_reduce(packed, how, group=self._group)
+        with _heard():
+            distributed.all_reduce(packed, how, group=self._group)
         return _into(x, packed)
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Raises WorldError where the other ranks are not heard any more: one has died, or does something else."""
+    try:
+        yield
+    except RuntimeError as error:  # all that gloo and nccl raise, torch's DistError included
+        first = str(error).splitlines()[0][:200]
+        raise WorldError(f"another process of the run has ended or does not answer ({first})") from error
 
 
 def _into(x: Tensor, packed: Tensor) -> Tensor:

@@ -1,38 +1,32 @@
 """Checkpoints: a `State` on disk, whole or not at all, from which a run goes on bit for bit.
 
-1. A checkpoint is a folder `step-<n>` with `state.safetensors` (weights, Adam's moments, counters of dead latents) and
-   `state.json` (step, scale, configuration, a checksum of the first file, and on what machine it was written).
-2. It is written under another name, synced to disk and renamed; the newest two stay.
+1. A checkpoint is a folder `step-<n>` with `state.safetensors` (weights, optimiser, counters: `sae.training.snapshot`),
+   `state.json` (step, scale, configuration, a checksum of the first file, and on what machine it was written), and the
+   dictionary in the units of the model, so that `sae.load` reads it as it is.
+2. It is written under another name, synced to disk and renamed; the newest few and the milestones stay.
 3. A damaged newest one is passed over for the one before, with a notice. So is a difference of thread count, processor
    or torch version: the run goes on, but bits may differ.
 """
 
-import hashlib
 import json
-import os
+import platform
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
 
+from sae.core.artifact import digest_of, sync
 from sae.core.errors import InputError, WorldError
-from sae.dictionary import Dictionary, DictionaryConfig
-from sae.dictionary.scale import Scales
 from sae.training.config import TrainConfig
-from sae.training.controller import Controller
-from sae.training.optimiser import adam
-from sae.training.state import State
+from sae.training.snapshot import state_from, tensors_of, values_of
+from sae.training.state import State, result
 
-FORMAT = 2
+FORMAT = 3
 TENSORS = "state.safetensors"
 RECORD = "state.json"
-_CONTROLLER: TypeAdapter[Controller] = TypeAdapter(Controller)
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 class Latest(NamedTuple):
@@ -44,23 +38,48 @@ class Latest(NamedTuple):
     """What the user should know: damaged checkpoints, another machine."""
 
 
-def save(state: State, config: TrainConfig, folder: Path, keep: int = 2) -> Path:
-    """Writes a checkpoint into `folder` and removes all but the newest `keep`; returns its path."""
+def save(state: State, config: TrainConfig, folder: Path, milestone: bool = False) -> Path:
+    """Writes a checkpoint into `folder`; returns its path.
+
+    Of those that are no milestones, all but the newest `keep_checkpoints` are removed.
+
+    Raises:
+        WorldError: it cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    final, building = folder / f"step-{state.step:09d}", folder / f".step-{state.step:09d}"
-    for leftover in (final, *folder.glob(".step-*")):
-        shutil.rmtree(leftover, ignore_errors=True)
+    final, building = _path(folder, state.step), folder / f".step-{state.step:09d}"
+    _remove_leftovers(folder)
     building.mkdir()
-    save_file(_tensors(state), building / TENSORS)
-    record = _record(state, config) | {"sha256": _sha256((building / TENSORS).read_bytes())}
+    try:
+        save_file(tensors_of(state), building / TENSORS)
+        result(state).save(building)
+    except SafetensorError as error:
+        raise WorldError(f"the checkpoint {final} cannot be written: {error}") from error
+    record = _record(state, config) | {"milestone": milestone, "sha256": digest_of(building / TENSORS)}
     (building / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    for path in (building / TENSORS, building / RECORD, building):
-        _sync(path)
+    for path in (*building.iterdir(), building):
+        sync(path)
+    if final.exists():
+        final.rename(folder / f".step-{state.step:09d}.before")
     building.rename(final)
-    _sync(folder)
-    for old in _newest_first(folder)[keep:]:
-        shutil.rmtree(old)
+    sync(folder)
+    _remove_leftovers(folder)
+    for old in newest_first(folder)[config.keep_checkpoints :]:
+        if not is_milestone(old):
+            shutil.rmtree(old)
     return final
+
+
+def keep_milestones(folder: Path) -> None:
+    """Removes every checkpoint that is no milestone, and the folder where none is left."""
+    if not folder.is_dir():
+        return
+    _remove_leftovers(folder)
+    for path in newest_first(folder):
+        if not is_milestone(path):
+            shutil.rmtree(path)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def latest(folder: Path, config: TrainConfig, device: torch.device | str = "cpu") -> Latest:
@@ -70,7 +89,7 @@ def latest(folder: Path, config: TrainConfig, device: torch.device | str = "cpu"
         InputError: it belongs to a run with another configuration.
     """
     notices = []
-    for path in _newest_first(folder):
+    for path in newest_first(folder):
         try:
             state, here = read(path, config, device)
         except WorldError as error:
@@ -89,12 +108,10 @@ def read(path: Path, config: TrainConfig, device: torch.device | str = "cpu") ->
     """
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        content = (path / TENSORS).read_bytes()
-        if record["format"] != FORMAT or record["sha256"] != _sha256(content):
+        if record["format"] != FORMAT or record["sha256"] != digest_of(path / TENSORS):
             raise WorldError(f"checkpoint {path} is damaged: checksum or format differ")
         _check_config(path, record["config"], config)
-        tensors = {name: value.to(device) for name, value in load(content).items()}
-        state = _state(record, tensors)
+        state = state_from(record["values"], load_file(path / TENSORS), device)
         written_on = record["environment"]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         if isinstance(error, InputError):
@@ -109,8 +126,37 @@ def environment() -> dict[str, Any]:
     return {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "machine": platform.machine(),
         "processor": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`."""
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def is_milestone(path: Path) -> bool:
+    """Whether a checkpoint stays when newer ones come; one whose record is damaged does not."""
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("milestone") is True
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint, from its name."""
+    return int(path.name.removeprefix("step-"))
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:09d}"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(".step-*"):
+        shutil.rmtree(leftover)
 
 
 def _record(state: State, config: TrainConfig) -> dict[str, Any]:
@@ -118,35 +164,10 @@ def _record(state: State, config: TrainConfig) -> dict[str, Any]:
         "format": FORMAT,
         "step": state.step,
         "n_tokens": state.n_tokens,
-        "scales": state.scales.model_dump(mode="json"),
-        "controller": state.controller.model_dump(mode="json"),
-        "dictionary": state.dictionary.config.model_dump(mode="json"),
+        "values": values_of(state),
         "config": config.hashed(),
         "environment": environment(),
     }
-
-
-def _tensors(state: State) -> dict[str, Tensor]:
-    tensors = {f"dictionary.{name}": value.detach() for name, value in state.dictionary.state_dict().items()}
-    for name, parameter in state.dictionary.named_parameters():
-        for moment, value in state.optimiser.state.get(parameter, {}).items():
-            assert moment in _MOMENTS
-            tensors[f"adam.{moment}.{name}"] = value
-    tensors["tokens_since_fired"] = state.tokens_since_fired
-    return {name: value.cpu().clone().contiguous() for name, value in tensors.items()}
-
-
-def _state(record: dict[str, Any], tensors: dict[str, Tensor]) -> State:
-    counters = tensors["tokens_since_fired"]
-    dictionary = Dictionary(DictionaryConfig.model_validate(record["dictionary"])).to(counters.device).train()
-    dictionary.load_state_dict({n: tensors[f"dictionary.{n}"] for n in dictionary.state_dict()})
-    optimiser = adam(dictionary)
-    for name, parameter in dictionary.named_parameters():
-        moments = {m: tensors[f"adam.{m}.{name}"] for m in _MOMENTS if f"adam.{m}.{name}" in tensors}
-        if moments:
-            optimiser.state[parameter] = moments
-    scales, controller = Scales.model_validate(record["scales"]), _CONTROLLER.validate_python(record["controller"])
-    return State(dictionary, optimiser, scales, counters, controller, record["step"], record["n_tokens"])
 
 
 def _check_config(path: Path, written: dict[str, Any], config: TrainConfig) -> None:
@@ -154,19 +175,3 @@ def _check_config(path: Path, written: dict[str, Any], config: TrainConfig) -> N
     changed = sorted(key for key in written.keys() | here.keys() if written.get(key) != here.get(key))
     if changed:
         raise InputError(f"checkpoint {path} belongs to another configuration: {', '.join(changed)} differ")
-
-
-def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), reverse=True)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

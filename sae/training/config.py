@@ -115,10 +115,19 @@ class TrainConfig(Strict):
     """Seed of the order of the data; left out: the experiment's."""
     checkpoint_every_tokens: Annotated[PositiveInt, EXECUTION] = 1_000_000
     """Tokens between checkpoints."""
-    log_every_steps: PositiveInt = 20
+    log_every_steps: Annotated[PositiveInt, EXECUTION] = 20
     """Steps between records in metrics.jsonl."""
     sweep: dict[str, list[Any]] = Field(default_factory=dict)
     """Keys of this section to the values to train with, every combination: {l0: [16, 32], seed: [0, 1]}."""
+
+    keep_checkpoints: Annotated[PositiveInt, EXECUTION] = 2
+    """Newest checkpoints that stay while a run goes on; a damaged one falls back to the one before."""
+    milestone_every_tokens: Annotated[PositiveInt | None, EXECUTION] = None
+    """Tokens between checkpoints that stay for good, under checkpoints/ of the dictionary; left out: none do."""
+    validate_every_tokens: Annotated[PositiveInt, EXECUTION] = 1_000_000
+    """Tokens between evaluations on a fixed sample of the validation split, logged as validation_*."""
+    wandb: Annotated[Literal["off", "offline", "online"], EXECUTION] = "off"
+    """A second log beside metrics.jsonl, with Weights & Biases; needs the package wandb."""
 
     @model_validator(mode="after")
     def _possible(self) -> "TrainConfig":

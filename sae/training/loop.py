@@ -96,7 +96,7 @@ def _metrics(state: State, done: Stepped, recipe: Recipe) -> dict[str, float]:
         "dead_window_fraction": float(window.double().mean()),
         "learning_rate": recipe.schedule.rate(state.step - 1),
         "gradient_norm": float(done.gradient_norm),
-        "decoder_bias_norm": float(state.dictionary.b_dec.detach().norm()),
+        **{f"{name}_norm": float(value.detach().norm()) for name, value in state.dictionary.named_parameters()},
     }
 
 

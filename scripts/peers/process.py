@@ -27,11 +27,15 @@ class PeerProcess:
 
     def tokens_per_second(self) -> float:
         """Of one run."""
+        done = self.run()
+        return done["n_tokens"] / done["seconds"]
+
+    def run(self) -> dict[str, float]:
+        """One run: its tokens, seconds and processor seconds."""
         assert self._process.stdin is not None
         self._process.stdin.write("run\n")
         self._process.stdin.flush()
-        answer = self._answer()
-        return answer["n_tokens"] / answer["seconds"]
+        return self._answer()
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sae.activations.chunks import read_compressed
-from sae.activations.config import Encoding
+from sae.activations.config import Compression, Encoding
 from sae.activations.hdf5 import dataset
 from sae.activations.reader import Activations
 from sae.activations.shuffle import Mixing, ShuffledBatches
@@ -55,6 +55,24 @@ def test_they_give_what_plain_shards_give(folder: Path, filters: Mapping[str, An
     assert all(torch.equal(again.batch(step), batch) for step, batch in zip(steps, batches, strict=True))
     again.close()
     shuffled.close()
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_what_is_written_compressed_is_smaller_and_the_same(
+    tmp_path: Path, write_rows: Callable[..., None], compression: Compression
+) -> None:
+    found = {}
+    for name in ("none", compression):
+        (tmp_path / name).mkdir()
+        sizes = {"n_documents": 200, "length": 30, "sites": {SITE: 32}, "encoding": "float16", "shard_rows": 2500}
+        write_rows(tmp_path / name, **sizes, compression=name)
+        found[name] = Activations(tmp_path / name)
+    assert torch.equal(found[compression].rows("train", SITE), found["none"].rows("train", SITE))
+    bytes_of = {name: sum(file.stat().st_size for file in (tmp_path / name).glob("*-*.h5")) for name in found}
+    assert bytes_of[compression] < bytes_of["none"] / 2, "thirty of the numbers of a row are equal"
+    with h5py.File(tmp_path / compression / "train-00000.h5") as file:
+        filters = dataset(file, f"activations/{SITE}").id.get_create_plist()
+        assert [filters.get_filter(i)[0] for i in range(filters.get_nfilters())] == [32008]
 
 
 def test_a_chunk_is_decompressed_once_in_an_ascending_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

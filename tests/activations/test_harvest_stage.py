@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from pipelines import harvest
 from sae.activations.reader import Activations
@@ -53,6 +54,20 @@ def test_metrics_and_warning(
     assert metrics["n_rows"] == {split: activations.n_rows(split) for split in SPLITS}
     assert sum(metrics["n_rows"].values()) + metrics["n_special_excluded"] == metrics["n_tokens"]
     assert metrics["sites"]["embed"]["d"] == 16
+
+
+def test_the_ratio_of_compression_stands_in_the_metrics(loaded: LoadedModel, texts: list[Text], tmp_path: Path) -> None:
+    inputs: Any = SimpleNamespace(sites=("embed",), max_tokens=10**6, model=lambda: loaded, texts=lambda: Corpus(texts))
+    metrics, rows = {}, {}
+    for name in ("none", "zstd"):
+        folder = tmp_path / name
+        folder.mkdir()
+        metrics[name] = harvest.run(CONFIG.model_copy(update={"compression": name}), inputs, folder, Heard())
+        rows[name] = Activations(folder).rows("train", "embed")
+        on_disk = sum(file.stat().st_size for file in folder.iterdir())
+        assert metrics[name]["bytes_on_disk"] == on_disk
+    assert torch.equal(rows["none"], rows["zstd"])
+    assert metrics["zstd"]["bytes_per_raw_byte"] < metrics["none"]["bytes_per_raw_byte"]
 
 
 def test_everything_is_counted(loaded: LoadedModel, texts: list[Text], tmp_path: Path) -> None:

@@ -75,10 +75,16 @@ def digests(folder: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
 
 
-CASES = [config(), config("int8"), config("bfloat16", high_norm=3.0, drop=True)]
+CASES = [
+    config(),
+    config("int8"),
+    config("bfloat16", high_norm=3.0, drop=True),
+    config().model_copy(update={"compression": "zstd"}),
+]
+NAMES = ["float32", "int8", "filtered", "compressed"]
 
 
-@pytest.mark.parametrize("settings", CASES, ids=["float32", "int8", "filtered"])
+@pytest.mark.parametrize("settings", CASES, ids=NAMES)
 def test_stopped_anywhere_it_ends_with_the_same_bytes(
     spoiled: LoadedModel, loaded: LoadedModel, texts: list[Text], tmp_path: Path, settings: HarvestConfig
 ) -> None:
@@ -94,7 +100,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(
         assert digests(folder) == wanted
 
 
-@pytest.mark.parametrize("settings", CASES, ids=["float32", "int8", "filtered"])
+@pytest.mark.parametrize("settings", CASES[:3], ids=NAMES[:3])
 def test_any_missing_shards_are_written_again_to_the_same_bytes(
     spoiled: LoadedModel, loaded: LoadedModel, texts: list[Text], tmp_path: Path, settings: HarvestConfig
 ) -> None:

@@ -14,7 +14,7 @@ def test_the_example_of_an_intervention_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (example,) = (block for block in blocks if "sae.intervention import" in block)
+    (example,) = (block for block in blocks if "measured(" in block)
     assert len(example.split("\n")) <= 24
     monkeypatch.chdir(tmp_path)
     names: dict = {}

@@ -107,3 +107,8 @@ def test_two_processes_train_as_one(results: Results, name: str) -> None:
         assert (alone["metric.auxk"] > 0).any()
     assert (alone["metric.dead_window_fraction"] > 0).any()
     assert alone["metric.loss"][-1] != alone["metric.loss"][0]
+
+
+def test_a_rank_that_has_ended_is_noticed(two_processes, tmp_path: Path) -> None:
+    two_processes(Path(__file__).with_name("lonely.py"), tmp_path)
+    assert "another process of the run has ended" in (tmp_path / "heard").read_text(encoding="utf-8")

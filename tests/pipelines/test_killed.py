@@ -1,4 +1,4 @@
-"""Nothing is lost: a killed training run goes on to the same bits, an interrupted one says how to go on."""
+"""Nothing is lost: a killed sweep goes on to the same bits, an interrupted one says how to go on."""
 
 import json
 import shlex
@@ -6,17 +6,22 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from sae.training.config import TrainConfig
 from tests.pipelines.conftest import SAE, SMALL, Sae
 
-RUN = ["--train.checkpoint_every_tokens", "20_000", "--train.tokens", "400_000", "--train.seed", "7"]
+RUN = ["--train.checkpoint_every_tokens", "10_000", "--train.tokens", "200_000", "--train.seed", "7"]
+PRESETS = get_args(TrainConfig.model_fields["preset"].annotation)[:2]
+MEMBERS = [(preset, l0) for preset in PRESETS for l0 in ((8,) if len(PRESETS) > 1 else (8, 4))]
+SWEEP = ["--train.sweep", f"{{preset: [{', '.join(PRESETS)}], l0: {[8] if len(PRESETS) > 1 else [8, 4]}}}"]
+"""Members that are trained on one pass over the activations."""
 
 
 def start(store: Path) -> subprocess.Popen[str]:
-    command = [*SAE, "train", "quickstart", *SMALL, *RUN, "--store", str(store)]
+    command = [*SAE, "train", "quickstart", *SMALL, *RUN, *SWEEP, "--store", str(store)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
@@ -25,15 +30,17 @@ def wait_for_checkpoint(store: Path, process: subprocess.Popen[str], n: int) -> 
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         steps = [int(path.name.split("-")[1]) for path in (store / ".building").glob("*/checkpoints/step-*")]
-        if steps and max(steps) >= n * 20:
+        if steps and max(steps) >= n * 10:
             return
         time.sleep(0.02)
     raise AssertionError("no checkpoint was written")
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(quickstart: dict[str, Any], sae: Sae, store: Path) -> Path:
-    return Path(sae("train", "quickstart", *SMALL, *RUN, "--store", store)["path"])
+def uninterrupted(quickstart: dict[str, Any], sae: Sae, store: Path) -> list[Path]:
+    """The members in the order of the sweep, each trained alone."""
+    alone = [["--train.preset", preset, "--train.l0", str(l0)] for preset, l0 in MEMBERS]
+    return [Path(sae("train", "quickstart", *SMALL, *RUN, *words, "--store", store)["path"]) for words in alone]
 
 
 @pytest.fixture
@@ -43,40 +50,62 @@ def fresh(quickstart: dict[str, Any], store: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_killed_runs_end_with_the_same_bits(uninterrupted: Path, fresh: Path, sae: Sae) -> None:
+def assert_same(resumed: dict[str, Any], uninterrupted: list[Path]) -> None:
+    paths = [Path(path) for path in resumed["paths"]]
+    assert [path.name for path in paths] == [path.name for path in uninterrupted]
+    for path, whole in zip(paths, uninterrupted, strict=True):
+        for name in ("weights.safetensors", "untrained/weights.safetensors", "config.yaml"):
+            assert (path / name).read_bytes() == (whole / name).read_bytes()
+        assert not (path / "checkpoints").exists()
+        assert steps(path) == steps(whole)
+
+
+def steps(path: Path) -> list[str]:
+    return [line.split(",")[0] for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_killed_sweeps_end_with_the_bits_of_each_member_alone(uninterrupted: list[Path], fresh: Path, sae: Sae) -> None:
     for n in (2, 6, 12):
         with start(fresh) as process:
             wait_for_checkpoint(fresh, process, n)
             process.kill()
         assert not (fresh / "dictionaries").exists()
-    resumed = sae("train", "quickstart", *SMALL, *RUN, "--store", fresh)
-    assert "resuming at step" in resumed["said"]
-    for name in ("weights.safetensors", "untrained/weights.safetensors", "config.yaml"):
-        assert (Path(resumed["path"]) / name).read_bytes() == (uninterrupted / name).read_bytes()
-    steps = [line.split(",")[0] for line in (Path(resumed["path"]) / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [line.split(",")[0] for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
+    resumed = sae("train", "quickstart", *SMALL, *RUN, *SWEEP, "--store", fresh)
+    assert resumed["said"].count("resuming at step") == len(uninterrupted)
+    assert_same(resumed, uninterrupted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_run_saves_and_says_how_to_go_on(
-    uninterrupted: Path, fresh: Path, sae: Sae, number: signal.Signals
+def test_an_interrupted_sweep_saves_every_member_and_says_how_to_go_on(
+    uninterrupted: list[Path], fresh: Path, sae: Sae, number: signal.Signals
 ) -> None:
     with start(fresh) as process:
         wait_for_checkpoint(fresh, process, 1)
         process.send_signal(number)
+        asked = time.monotonic()
         assert process.stderr is not None
-        said = process.stderr.read()
+        said = ""
+        while said.count("checkpoint written at step") < len(uninterrupted):
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        assert time.monotonic() - asked < 20  # ten seconds, where a machine is not shared by many
+        said += process.stderr.read()
     assert process.returncode == 130
-    assert "checkpoint written at step" in said
+    assert said.count("checkpoint written at step") == len(uninterrupted)
     assert "to go on: sae train quickstart" in said
-    resumed = sae("train", "quickstart", *SMALL, *RUN, "--store", fresh)
-    assert (Path(resumed["path"]) / "weights.safetensors").read_bytes() == (
-        uninterrupted / "weights.safetensors"
-    ).read_bytes()
+    if number == signal.SIGTERM:
+        assert_same(sae("train", "quickstart", *SMALL, *RUN, *SWEEP, "--store", fresh), uninterrupted)
+        return
+    changed = ["--train.learning_rate", "2e-3", "--train.tokens", "20_000"]
+    other = sae("train", "quickstart", *SMALL, *RUN, *changed, "--store", fresh)
+    assert f"the nearest unfinished one, {uninterrupted[0].name} at step" in other["said"]
+    assert 'differs in train.learning_rate ("auto" → 0.002), train.tokens (200000 → 20000)' in other["said"]
 
 
-def test_a_full_disk_is_status_1_and_one_line(tmp_path: Path) -> None:
-    harvest = " ".join(["harvest", "quickstart", "--text.max_tokens", "100_000", "--store", str(tmp_path)])
+def test_a_full_disk_is_status_1_and_one_line_and_goes_on_with_room(sae: Sae, tmp_path: Path) -> None:
+    words = ["harvest", "quickstart", "--text.max_tokens", "30_000", "--store", str(tmp_path)]
+    harvest = " ".join(words)
     command = f'ulimit -f 2000; exec {shlex.quote(SAE[0])} -c "{SAE[2]}" {harvest}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -85,6 +114,9 @@ def test_a_full_disk_is_status_1_and_one_line(tmp_path: Path) -> None:
     assert "File too large" in said[0]
     assert "to go on: sae harvest quickstart" in said[0]
     assert not (tmp_path / "activations").exists()
+    made = sae(*words)
+    assert not made["reused"]
+    assert sae("verify", made["path"])["damaged"] == []
 
 
 HARVEST = ["harvest", "quickstart", "--text.max_tokens", "150_000", "--harvest.shard_rows", "4_000"]

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+import sae
 from sae.core.errors import InputError
 from sae.core.metrics import JsonLines
 from sae.synthetic import Synthetic, SyntheticConfig
-from sae.training import State, TrainConfig, checkpoint, cut_back, initial, loop
+from sae.training import State, TrainConfig, checkpoint, cut_back, initial, loop, result
+from sae.training.snapshot import tensors_of, values_of
+from tests.training.presets import TRAINED, places_of
 
 CONFIG = TrainConfig(
     d_sae=48, l0=4, tokens=30 * 64, batch=64, dead_after_tokens=128, log_every_steps=3, learning_rate=3e-3
@@ -17,35 +20,32 @@ CONFIG = TrainConfig(
 DATA = Synthetic(SyntheticConfig(d=12, n_directions=24, l0=3), batch=64)
 
 
-def start() -> State:
-    return initial(DATA.batch(10_000), CONFIG)
+def start(config: TrainConfig = CONFIG) -> State:
+    return initial(DATA.batch(10_000), config, places_of(config))
 
 
-def run(folder: Path, until: int, save_every: int = 5) -> State:
+def run(folder: Path, until: int, config: TrainConfig = CONFIG) -> State:
     """Starts or resumes in `folder`, as a pipeline does, and is killed after step `until`."""
-    found = checkpoint.latest(folder / "checkpoints", CONFIG)
-    state = found.state or start()
+    found = checkpoint.latest(folder / "checkpoints", config)
+    state = found.state or start(config)
     cut_back(folder / "metrics.jsonl", state.step)
     with JsonLines(folder / "metrics.jsonl") as sink:
-        for progress in loop(state, DATA, CONFIG):
+        for progress in loop(state, DATA, config):
             if progress.metrics:
                 sink.record(progress.step, progress.metrics)
-            if progress.step % save_every == 0:
-                checkpoint.save(state, CONFIG, folder / "checkpoints")
+            if progress.step % 5 == 0:
+                checkpoint.save(state, config, folder / "checkpoints")
             if progress.step == until:
                 break
     return state
 
 
-def bits(state: State) -> dict[str, torch.Tensor]:
-    return checkpoint._tensors(state)
-
-
 def assert_equal_bits(a: State, b: State) -> None:
-    assert (a.step, a.n_tokens, a.scale) == (b.step, b.n_tokens, b.scale)
-    assert bits(a).keys() == bits(b).keys()
-    for name, value in bits(a).items():
-        assert torch.equal(value, bits(b)[name]), name
+    assert values_of(a) == values_of(b)
+    mine, theirs = tensors_of(a), tensors_of(b)
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        assert torch.equal(value, theirs[name]), name
 
 
 def history(folder: Path) -> list[dict]:
@@ -64,6 +64,20 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, kills):
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("preset", TRAINED)
+def test_every_preset_resumes_to_the_same_bits(tmp_path, preset):
+    config = CONFIG.model_copy(update={"preset": preset})
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = run(tmp_path / "whole", 30, config)
+    for step in (8, 17, 24):
+        run(tmp_path / "killed", step, config)
+    assert_equal_bits(run(tmp_path / "killed", 30, config), whole)
+    assert history(tmp_path / "killed") == history(tmp_path / "whole")
+    loaded, x = sae.load(tmp_path / "killed" / "checkpoints" / "step-000000030"), DATA.batch(77)
+    assert torch.equal(loaded(x[:, : loaded.d_in]), result(whole)(x[:, : loaded.d_in]))
+
+
 def test_a_checkpoint_before_the_first_step(tmp_path):
     state = start()
     checkpoint.save(state, CONFIG, tmp_path)
@@ -76,6 +90,41 @@ def test_a_checkpoint_before_the_first_step(tmp_path):
 def test_the_newest_two_stay_and_nothing_else(tmp_path):
     run(tmp_path, until=30)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-000000025", "step-000000030"]
+
+
+def test_milestones_stay_beside_the_newest_two(tmp_path):
+    state, folder = start(), tmp_path / "checkpoints"
+    for progress in loop(state, DATA, CONFIG):
+        if progress.step % 5 == 0:
+            checkpoint.save(state, CONFIG, folder, milestone=progress.step in (10, 30))
+    assert [checkpoint.step_of(path) for path in checkpoint.newest_first(folder)] == [30, 25, 10]
+    found = checkpoint.latest(folder, CONFIG)
+    assert found.state is not None
+    assert_equal_bits(found.state, state)
+    checkpoint.keep_milestones(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["step-000000010", "step-000000030"]
+    for path in checkpoint.newest_first(folder):
+        (path / "state.json").write_text("{")  # damaged: it cannot say that it is one
+    checkpoint.keep_milestones(folder)
+    assert not folder.exists()
+
+
+def test_every_checkpoint_loads_for_inference(tmp_path):
+    state = run(tmp_path, until=25)
+    x = DATA.batch(77)
+    for path in checkpoint.newest_first(tmp_path / "checkpoints"):
+        there, _ = checkpoint.read(path, CONFIG)
+        assert torch.equal(sae.load(path)(x), result(there)(x))
+    newest = sae.load(checkpoint.newest_first(tmp_path / "checkpoints")[0])
+    torch.testing.assert_close(newest(x) * state.scale, state.dictionary(x * state.scale), rtol=1e-5, atol=1e-5)
+
+
+def test_a_checkpoint_of_the_same_step_takes_the_place_of_the_one_before(tmp_path):
+    state = run(tmp_path, until=10)
+    checkpoint.save(state, CONFIG, tmp_path / "checkpoints", milestone=True)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-000000005", "step-000000010"]
+    assert checkpoint.is_milestone(tmp_path / "checkpoints" / names[1])
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "json", "missing", "empty"])

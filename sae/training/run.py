@@ -1,0 +1,131 @@
+"""`sae.train`: a run from Python, that can be stopped, looked at and gone on with.
+
+    training = sae.train(activations, TrainConfig(d_sae=512, l0=8, tokens=1_000_000))
+    for progress in training:      # `break` whenever you like; the next `for` goes on from there
+        ...
+    dictionary = training.dictionary
+
+It is the run of the stage *train*: the same rows in the same order give the same bits, whether they lie in a folder of
+activations or in a tensor.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sae.activations.order import RowOrder
+from sae.activations.reader import Activations
+from sae.activations.shuffle import DEFAULT_MIXING, ShuffledBatches
+from sae.core.errors import InputError
+from sae.dictionary import Dictionary
+from sae.training.config import TrainConfig
+from sae.training.loop import Batches, Progress, loop
+from sae.training.places import Places, one_site
+from sae.training.state import State, initial, result
+
+N_SAMPLE = 65_536
+"""Rows of the train split from which scale and centre are taken."""
+DEFAULT = TrainConfig()
+
+
+class Rows:
+    """Shuffled batches of a tensor's rows, in the order in which a folder of activations would give them."""
+
+    def __init__(self, x: Float[Tensor, "token d"], batch: int, seed: int) -> None:
+        self._x, self._batch = x, batch
+        self._order = RowOrder(len(x), seed, *DEFAULT_MIXING)
+        self._rows = lru_cache(maxsize=2)(self._rows_of)
+
+    def _rows_of(self, epoch: int, buffer: int) -> Int[np.ndarray, "row"]:
+        return self._order.buffer(epoch, buffer).rows
+
+    def batch(self, step: int) -> Float[Tensor, "token d"]:
+        """The rows of a step, as float32."""
+        parts = self._order.parts(step * self._batch, (step + 1) * self._batch)
+        rows = np.concatenate([self._rows(part.epoch, part.buffer)[part.start : part.stop] for part in parts])
+        return self._x[torch.from_numpy(rows).to(self._x.device)].float()
+
+    def sample(self, n: int) -> Float[Tensor, "token d"]:
+        """At most `n` rows, evenly spread, as `Activations.sample` takes them."""
+        total = len(self._x)
+        numbers = np.unique(np.arange(min(n, total)) * total // max(1, min(n, total)))
+        return self._x[torch.from_numpy(numbers).to(self._x.device)].float()
+
+
+class Training(Iterator[Progress]):
+    """A run under way; iterating moves it on, a step at a time."""
+
+    def __init__(self, state: State, batches: Batches, config: TrainConfig) -> None:
+        self.state = state
+        """Everything that the run is now; `sae.training.checkpoint.save` keeps it."""
+        self._batches, self._config = batches, config
+        self._steps = loop(state, batches, config)
+
+    @property
+    def dictionary(self) -> Dictionary:
+        """What is learnt so far, in the units of the model; a copy, which further steps do not change."""
+        return result(self.state)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the whole run."""
+        return self._config.n_steps
+
+    def __next__(self) -> Progress:
+        try:
+            return next(self._steps)
+        except StopIteration:
+            raise
+        except BaseException:
+            # A generator that raised is at its end. The user may go on, without the gradients of a half-made step.
+            self.state.optimiser.zero_grad()
+            self._steps = loop(self.state, self._batches, self._config)
+            raise
+
+    def finish(self) -> Dictionary:
+        """Goes on to the end; gives the dictionary in the units of the model."""
+        for _ in self:
+            pass
+        return self.dictionary
+
+
+def train(activations: Tensor | Activations, config: TrainConfig = DEFAULT, places: Places | None = None) -> Training:
+    """Begins a run; iterate over what it gives.
+
+    Args:
+        activations: the tokens to train on, [token, d], or a harvested folder, of which the train split is taken.
+        config: the run; its site may be left out where there is only one.
+        places: what the columns of a tensor are, where they are not one site: a transcoder, a crosscoder.
+
+    Raises:
+        InputError: activations that cannot be trained on, fewer than a batch of them, or no such site.
+    """
+    if isinstance(activations, Tensor):
+        if activations.ndim != 2 or not activations.is_floating_point():
+            shape = "×".join(map(str, activations.shape))
+            raise InputError(f"activations are [token, d] numbers, got {activations.dtype} of shape {shape}")
+        _check_batch(config, len(activations), "the activations")
+        rows = Rows(activations, config.batch, config.data_seed or 0)
+        return Training(initial(rows.sample(N_SAMPLE), config, places), rows, config)
+    if config.preset in ("transcoder", "crosscoder"):
+        raise InputError(f"preset {config.preset} takes a tensor with its sites side by side, and their places")
+    site = _site(activations, config)
+    _check_batch(config, activations.n_rows("train"), f"the train split of {activations.folder}")
+    batches = ShuffledBatches(activations, site, "train", config.batch, config.data_seed or 0)
+    sample = activations.sample("train", site, N_SAMPLE)
+    return Training(initial(sample, config, places or one_site(sample.shape[1], site)), batches, config)
+
+
+def _site(activations: Activations, config: TrainConfig) -> str:
+    if config.site is None and len(activations.sites) > 1:
+        raise InputError(f"site must name one of the harvested sites: {', '.join(activations.sites)}")
+    return config.site or next(iter(activations.sites))
+
+
+def _check_batch(config: TrainConfig, n_rows: int, where: str) -> None:
+    if config.batch > n_rows:
+        raise InputError(f"batch {config.batch} is larger than {where}, with {n_rows} rows: lower it, or give more")

@@ -1,0 +1,68 @@
+"""dictionary_learning's trainers: `update` for every step, as its own `trainSAE` calls it."""
+
+# pyright: reportMissingImports=false
+from collections.abc import Callable
+from typing import Any
+
+from serving import Done, serve, settings, timed
+
+MANY_STEPS = 1_000_000
+STEADY = 2001
+"""The step that follows the first, which looks for the geometric median: past the warm-up of 1,000 steps."""
+
+
+def load() -> Callable[[], Done]:
+    said = settings()
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(said["n_threads"])
+    pool = torch.from_numpy(np.load(said["activations"]))
+    trainer, done = _trainer(said), 0
+
+    def steps() -> int:
+        nonlocal done
+        for _ in range(said["n_steps"]):
+            start = done * said["batch"] % len(pool)
+            trainer.update(STEADY + done if done else 0, pool[start : start + said["batch"]].to(torch.float32))
+            done += 1
+        return said["n_steps"] * said["batch"]
+
+    return lambda: timed(steps)
+
+
+def _trainer(said: dict[str, Any]) -> Any:
+    from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
+    from dictionary_learning.trainers.jumprelu import JumpReluTrainer
+    from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKTrainer
+    from dictionary_learning.trainers.standard import StandardTrainer
+    from dictionary_learning.trainers.top_k import TopKTrainer
+
+    shared: dict[str, Any] = {
+        "steps": MANY_STEPS,
+        "activation_dim": said["d"],
+        "dict_size": said["d_sae"],
+        "layer": 0,
+        "lm_name": "none",
+        "device": "cpu",
+        "seed": 0,
+        "warmup_steps": 1000,
+    }
+    match said["preset"]:
+        case "topk":
+            return TopKTrainer(k=said["k"], **shared)
+        case "batchtopk":
+            return BatchTopKTrainer(k=said["k"], **shared)
+        case "matryoshka":
+            shares = [1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2]
+            return MatryoshkaBatchTopKTrainer(k=said["k"], group_fractions=shares, **shared)
+        case "relu":
+            return StandardTrainer(**shared)
+        case "jumprelu":
+            return JumpReluTrainer(target_l0=float(said["k"]), **shared)
+        case preset:
+            raise ValueError(f"dictionary_learning is not measured with {preset}")
+
+
+if __name__ == "__main__":
+    serve(load)

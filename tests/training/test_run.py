@@ -1,0 +1,77 @@
+"""Training from Python: stop, look, go on."""
+
+import itertools
+
+import pytest
+import torch
+
+import sae
+from sae.core.errors import InputError
+from sae.dictionary import Part
+from sae.synthetic import Synthetic, SyntheticConfig
+from sae.training import Places, TrainConfig
+
+X = Synthetic(SyntheticConfig(d=12, n_directions=24, l0=3), batch=300).batch(0)
+CONFIG = TrainConfig(d_sae=32, l0=4, tokens=20 * 64, batch=64, log_every_steps=5)
+
+
+def test_stopping_and_looking_changes_nothing() -> None:
+    whole = sae.train(X, CONFIG).finish()
+    training = sae.train(X, CONFIG)
+    for progress in training:
+        if progress.step == 7:
+            break
+    looked = training.dictionary
+    seen = {name: value.clone() for name, value in looked.state_dict().items()}
+    assert [progress.step for progress in itertools.islice(training, 3)] == [8, 9, 10]
+    assert all(torch.equal(value, seen[name]) for name, value in looked.state_dict().items())
+    assert not torch.equal(looked.W_dec, training.dictionary.W_dec)
+    last = list(training)[-1]
+    assert (last.step, training.n_steps) == (20, 20)
+    assert last.metrics["fvu"] < 1
+    assert list(training) == []
+    for name, value in training.finish().state_dict().items():
+        assert torch.equal(value, whole.state_dict()[name])
+    torch.testing.assert_close(whole(X), whole.decode(whole.encode(X)))
+
+
+def test_a_run_goes_on_after_an_interrupt() -> None:
+    class Interrupted:
+        def __init__(self) -> None:
+            self.asked = False
+
+        def batch(self, step: int) -> torch.Tensor:
+            if step == 5 and not self.asked:
+                self.asked = True
+                raise KeyboardInterrupt
+            return X[:64]
+
+    training = sae.training.run.Training(sae.training.initial(X, CONFIG), Interrupted(), CONFIG)
+    with pytest.raises(KeyboardInterrupt):
+        training.finish()
+    assert training.state.step == 5
+    assert [progress.step for progress in training] == list(range(6, 21))
+
+
+def test_other_precisions_and_controls_and_several_sites() -> None:
+    assert torch.equal(
+        sae.train(X.double(), CONFIG).finish().W_dec, sae.train(X.double().float(), CONFIG).finish().W_dec
+    )
+    assert list(sae.train(X, CONFIG.model_copy(update={"preset": "random"}))) == []
+    places = Places(source=(Part(site="mlp_in", d=8),), target=Part(site="mlp_out", d=4))
+    transcoder = sae.train(X, CONFIG.model_copy(update={"preset": "transcoder"}), places).finish()
+    assert (transcoder.d_in, transcoder.d_out) == (8, 4)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (X[:, None], r"\[token, d\] numbers, got torch.float32 of shape 300×1×12"),
+        (X.int(), r"got torch.int32"),
+        (X[:50], "batch 64 is larger than the activations, with 50 rows"),
+        (X * torch.nan, "not finite"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(x: torch.Tensor, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        sae.train(x, CONFIG)
