@@ -7,6 +7,8 @@ transcoder and .80 crosscoder. It was at most .54 before training, .63 for trans
 covariance of their sites; a skip explains a part of the target by itself, and leaves less to the latents.
 """
 
+import pytest
+
 from sae.synthetic import mean_max_cosine
 
 AT_LEAST = {
@@ -23,9 +25,8 @@ AT_LEAST = {
 }
 
 
+@pytest.mark.parametrize("learner", AT_LEAST, indirect=True)
 def test_directions_are_found(learner):
-    if learner.name not in AT_LEAST:  # another form of one that is tested
-        return
     keys = {"batch": 256, "tokens": 256 * 100, "learning_rate": 2.5e-2}
     start, end = learner.start(**keys), learner.trained(**keys)
     before, after = (mean_max_cosine(learner.true_rows(s), s.dictionary.W_dec.detach()) for s in (start, end))
