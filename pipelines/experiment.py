@@ -9,19 +9,17 @@
 
 import importlib
 import itertools
-import os
 import platform
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pipelines.config import Experiment, check, section_type
 from pipelines.progress import ConsoleProgress
+from pipelines.provenance import code_revision, library_versions
 from pipelines.resources import Resources
 from pipelines.stage import Inputs, Progress
 from pipelines.training_sites import open_harvest, resolved
@@ -118,7 +116,10 @@ class Run:
         wanted = [name for name in STAGES if name in names]
         self._check_variables(wanted)
         self._check_presets(wanted)
-        for name in wanted if not with_parents else self._with_ancestors(wanted):
+        names = wanted if not with_parents else self._with_ancestors(wanted)
+        if "train" in names and self.members[0].train is None:
+            raise InputError("the configuration has no section train: add one, such as train: {d_sae: 1024, l0: 16}")
+        for name in names:
             if name == "train":
                 yield from self._train(STAGES[name], together)
                 continue
@@ -390,26 +391,3 @@ def _default_section(stage: str) -> Strict:
     section = section_type(field.annotation)
     assert section is not None
     return section()
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what results depend on."""
-    names = ("sae", "torch", "transformers", "tokenizers", "numpy", "scikit-learn", "h5py", "safetensors")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
-
-
-def code_revision() -> str | None:
-    """The commit of the checkout that runs, `+` if it has changes; None where it is installed."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
-        return None
-    commit = _git(root, "rev-parse", "HEAD")
-    changed = _git(root, "status", "--porcelain")
-    return f"{commit}{'+' if changed else ''}" if commit else None
-
-
-def _git(root: Path, *words: str) -> str:
-    """What git prints; empty where it fails. It takes no lock: two runs may ask at once."""
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    command = ["git", "-C", str(root), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment).stdout.strip()

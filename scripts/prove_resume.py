@@ -6,6 +6,8 @@
    with the uninterrupted one, and a new one begins, until there were enough kills.
 2. Compared is every file but `manifest.json` and `metrics.jsonl`, byte by byte.
 
+3. Training is proven for every preset that is trained on one site, one after the other (`--presets`).
+
 Further words (`--section.key value`) go to the stage. Ends with a table, and status 1 if anything differs.
 """
 
@@ -20,6 +22,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple, get_args
+
+from sae.training.config import CONTROLS, Preset
 
 SAE = [sys.executable, "-c", "from pipelines.cli import main; main()"]
 SIZES = {
@@ -32,34 +37,63 @@ AT_ANY_TIME = 0.25
 """Share of the kills that wait for nothing."""
 KINDS = {"harvest": "activations", "train": "dictionaries"}
 APART = ("manifest.json", "metrics.jsonl")
+SEVERAL_SITES = ("transcoder", "crosscoder")
+PRESETS = [preset for preset in get_args(Preset) if preset not in (*CONTROLS, *SEVERAL_SITES)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=sorted(KINDS))
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=20, help="of each preset")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--config", default="quickstart")
+    parser.add_argument("--presets", nargs="+", default=PRESETS, choices=PRESETS, help="of train; all by default")
     arguments, arguments.overrides = parser.parse_known_args(argv)
     with tempfile.TemporaryDirectory(prefix="prove-resume-") as root:
         return prove(arguments, Path(root))
 
 
+class Seen(NamedTuple):
+    """What became of one case."""
+
+    name: str
+    kills: list[int]
+    """Shards or checkpoints that were finished at each."""
+    n_results: int
+    n_equal: int
+
+
 def prove(arguments: argparse.Namespace, root: Path) -> int:
-    """Kills until there were enough, then prints what was seen."""
+    """Kills until there were enough, for every case, then prints what was seen."""
+    words = [arguments.config, *SIZES[arguments.stage], *arguments.overrides]
+    if arguments.stage == "harvest":
+        cases = {"harvest": []}
+    else:
+        cases = {preset: ["--train.preset", preset] for preset in arguments.presets}
+        run_and_kill([*SAE, "harvest", *words, "--store", str(root / "harvest")], root / "harvest", "train", None, 0)
+    seen = []
+    for name, more in cases.items():
+        folder = root / name
+        for store in ("whole", "killed") if arguments.stage == "train" else ():
+            (folder / store).mkdir(parents=True)
+            (folder / store / "activations").symlink_to(root / "harvest" / "activations")
+        seen.append(prove_one(name, [*SAE, arguments.stage, *words, *more], folder, arguments))
+    print(f"{arguments.stage:18}{'kills':>8}{'in the midst':>14}{'results':>9}{'equal':>7}")
+    for case in seen:
+        between = sum(n > 0 for n in case.kills)
+        print(f"{case.name:18}{len(case.kills):>8}{between:>14}{case.n_results:>9}{case.n_equal:>7}")
+    return 0 if all(case.n_equal == case.n_results for case in seen) else 1
+
+
+def prove_one(name: str, command: Sequence[str], root: Path, arguments: argparse.Namespace) -> Seen:
+    """One case: an uninterrupted run, and runs that are killed until there were enough kills."""
     stage, whole, killed = arguments.stage, root / "whole", root / "killed"
-    command = [*SAE, stage, arguments.config, *SIZES[stage], *arguments.overrides]
-    if stage == "train":
-        harvest = [*SAE, "harvest", arguments.config, *SIZES[stage], *arguments.overrides, "--store", str(whole)]
-        run_and_kill(harvest, whole, stage, None, 0)
-        killed.mkdir()
-        (killed / "activations").symlink_to(whole / "activations")
     started = time.monotonic()
     run_and_kill([*command, "--store", str(whole)], whole, stage, None, 0)
     wall = time.monotonic() - started
     wanted = digests(whole, stage)
-    print(f"uninterrupted: {wall:.1f} s, {len(wanted)} files", flush=True)
-    chance, kills, n_equal, n_rounds = random.Random(arguments.seed), [], 0, 0
+    print(f"{name}, uninterrupted: {wall:.1f} s, {len(wanted)} files", flush=True)
+    chance, kills, n_equal, n_rounds = random.Random(f"{arguments.seed} {name}"), [], 0, 0
     while len(kills) < arguments.kills or n_rounds == 0:
         if len(kills) >= arguments.kills:
             n_more, seconds = None, 0.0
@@ -77,10 +111,7 @@ def prove(arguments: argparse.Namespace, root: Path) -> int:
         assert not published(killed, stage), "a killed run left something that a reader finds"
         kills.append(n_finished(killed, stage))
         print(f"  kill {len(kills)}: {kills[-1]} {UNITS[stage]} finished", flush=True)
-    between = sum(n > 0 for n in kills)
-    print(f"{'stage':10}{'kills':>8}{'in the midst':>14}{'results':>9}{'equal':>7}")
-    print(f"{stage:10}{len(kills):>8}{between:>14}{n_rounds:>9}{n_equal:>7}")
-    return 0 if n_equal == n_rounds else 1
+    return Seen(name, kills, n_rounds, n_equal)
 
 
 def run_and_kill(command: Sequence[str], store: Path, stage: str, n_more: int | None, seconds: float) -> bool:

@@ -48,6 +48,9 @@ BAD = {
     "missing concepts": ("concepts: ./nowhere.jsonl\nprobe: {}", "no file"),
     "unharvested site": ("train: {site: embed}", "is not harvested; the sites are"),
     "sweep of an unknown key": ("train: {sweep: {l00: [1]}}", "did you mean 'l0'?"),
+    "sweep of nothing": ("train: {sweep: {l0: []}}", "train.sweep.l0 is empty"),
+    "sweep of a sweep": ("train: {sweep: {sweep: [{l0: [1]}]}}", "a sweep cannot be swept"),
+    "no train": ("evaluate: {}\nreport: {}", "has no section train: add one"),
     "no stage": ("seed: 1", "has no stage"),
 }
 
