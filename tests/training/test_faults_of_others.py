@@ -50,8 +50,8 @@ def config_of(preset: str, n_steps: int = 20, **keys: Any) -> TrainConfig:
 
 def trained(config: TrainConfig, scale: float = 1.0, look: bool = False) -> State:
     class Scaled:
-        def batch(self, at: int) -> torch.Tensor:
-            return scale * DATA.batch(at)
+        def batch(self, step: int) -> torch.Tensor:
+            return scale * DATA.batch(step)
 
     state = initial(scale * SAMPLE, config)
     for _ in loop(state, Scaled(), config):
