@@ -2,7 +2,7 @@
 
     ∂z/∂h = H(h − θ)        ∂z/∂θ = −(θ/ε) · K((h − θ)/ε)        ∂H(h − θ)/∂θ = −(1/ε) · K((h − θ)/ε)
 
-with K(u) = 1 where |u| < ½. Rajamanoharan et al. 2024, arXiv:2407.14435, equations 9 to 12. The step is of the
+with K(u) = 1 where |u| < ½. Rajamanoharan et al. 2024, arXiv:2407.14435, section 4. The step is of the
 pre-activation h, never of z: at z every latent that is off lies at 0, which would lose the half of the rectangle
 that lies below θ.
 """

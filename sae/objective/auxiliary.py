@@ -3,7 +3,7 @@
     e = target − y        ê = Σ over the k_aux largest dead pre-activations of ReLU(h_f) W_dec[f]
     L = Σ‖e − ê‖² / Σ‖e − ē‖²        (not a number → 0)
 
-Gao et al. 2024, arXiv:2406.04093, appendix A.2; coefficient 1/32 as there. The residual e is a target: no gradient
+Gao et al. 2024, arXiv:2406.04093, appendix; coefficient 1/32 as there. The residual e is a target: no gradient
 flows into it, nor through the centring of the input. ê has no bias, and the gradient reaches both the decoder and
 the encoder of the dead latents. The ReLU lets a dead latent learn what it will do once it is alive; its gradient passes
 straight through, or a latent that is negative at every token would never hear anything. Without the ReLU the signed

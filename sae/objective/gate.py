@@ -2,7 +2,7 @@
 
     mean (y − (ReLU(h) W̄_dec + b̄_dec))²        h the gate's pre-activations, W̄ and b̄ without gradient
 
-Rajamanoharan et al. 2024, arXiv:2404.16014, equation 8; weight 1 as there.
+Rajamanoharan et al. 2024, arXiv:2404.16014, its auxiliary loss; weight 1 as there.
 """
 
 from typing import Annotated, Literal, assert_never

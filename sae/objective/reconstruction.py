@@ -1,13 +1,13 @@
 """How far what a dictionary writes is from its target: mean squared error, of one code or of several.
 
     MeanSquare    mean (y − ŷ)²
-    MultiTopK     mean (y − ŷ_k)² + w · mean (y − ŷ_{4k})²       Gao et al. 2024, arXiv:2406.04093, §4.3; w = 1/8
-    Nested        mean over prefixes m of mean (y − ŷ_{≤m})²     Bussmann et al. 2025, arXiv:2503.17547, equation 3
+    MultiTopK     mean (y − ŷ_k)² + w · mean (y − ŷ_{4k})²       Gao et al. 2024, arXiv:2406.04093; w = 1/8
+    Nested        mean over prefixes m of mean (y − ŷ_{≤m})²     Bussmann et al. 2025, arXiv:2503.17547
 
 ŷ_{≤m} is decoded from the first m latents only, so that the first ones must explain what matters most. The mean over
 prefixes (the paper's sum, divided by their number) keeps the auxiliary term's weight beside it what it is elsewhere.
 Prefixes are fixed, or drawn anew at every step with probability falling as a power of their length, as in Bussmann et
-al. §4.1; the whole is always one of them.
+al.; the whole is always one of them.
 """
 
 from itertools import pairwise

@@ -3,8 +3,8 @@
     WeightedL1     λ · mean Σ_f z_f Σ_s ‖W_dec[f, s]‖     Bricken et al. 2023; weighted by norms: Conerly et al. 2024,
                                                          "Update on how we train SAEs"; summed over the sites s of a
                                                          crosscoder: Lindsey et al. 2024, "Sparse crosscoders"
-    StepL0         λ · mean L0                            Rajamanoharan et al. 2024, arXiv:2407.14435, equation 7
-    TargetL0       λ · (mean L0 / l0 − 1)²                the same, §A; of the batch's mean, so coupled over a batch
+    StepL0         λ · mean L0                            Rajamanoharan et al. 2024, arXiv:2407.14435
+    TargetL0       λ · (mean L0 / l0 − 1)²                the same; of the batch's mean, so coupled over a batch
     Tanh           λ · mean Σ_f tanh(c z_f ‖W_dec[f]‖)    Conerly et al. 2025, "Dictionary learning optimization
                                                          techniques"; c = 4
 

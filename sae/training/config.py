@@ -55,7 +55,8 @@ class TrainConfig(Strict):
     d_sae: PositiveInt = 1024
     """Number of latents."""
     l0: PositiveInt = 16
-    """Mean number of active latents a token: the one sparsity knob, whatever the preset."""
+    """Mean number of active latents a token: the one sparsity knob, whatever the preset. topk, transcoder and
+    matching_pursuit keep so many at most, as negative pre-activations are dropped; the others come within 5 %."""
     tokens: PositiveInt = 4_000_000
     """Tokens to train on; more than the harvest holds means several epochs."""
     batch: PositiveInt = 1024

@@ -4,7 +4,7 @@
     ce    mean over next tokens of the cross-entropy of the model with y in place of t
 
 Braun et al. 2024, "Identifying functionally important features with end-to-end sparse dictionary learning",
-arXiv:2405.12241, §3; beside the reconstruction error of any preset. The model's own weights get no gradient. y is in
+arXiv:2405.12241; beside the reconstruction error of any preset. The model's own weights get no gradient. y is in
 place of the harvested positions only; predictions are of next tokens within a document.
 """
 

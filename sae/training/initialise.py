@@ -5,7 +5,7 @@
 1. Scaled activations s·x have a centred mean square norm of d, so that rates, clipping and coefficients mean the same
    at every site. The centre m, where `b_dec` starts, is the geometric median, argmin_m Σ‖x − m‖, by Weiszfeld's
    iteration; a few massive activations do not drag it along as they do the mean. The tied start and the median are
-   those of Gao et al. 2024, arXiv:2406.04093, appendix A.1.
+   those of Gao et al. 2024, arXiv:2406.04093, appendix.
 2. It never lies further from the mean than one standard deviation, √E‖x − x̄‖². So what the encoder reads has γ ≤ 1,
    whatever γ = ‖mean‖ / ‖standard deviation‖ the activations have: latents are not born dead (arXiv 2605.31518). As
    `b_dec` is trained on from there, this is subtracting the centre, and folds into the weights.

@@ -3,7 +3,14 @@
 1. Where decoder rows have unit norm, the part of a row's gradient along the row is removed: it would only be undone by
    step 3, but would enter Adam's moments (Bricken et al. 2023, appendix). 2. Gradients are clipped to a total norm,
    after the projection. 3. After Adam's step rows are scaled back to unit norm, and thresholds are not negative.
+
+Adam moves every number by about the rate. A row of d numbers turns by rate · √d, but a threshold or bias, as large as
+a whole pre-activation, moves by the rate alone: in a run of some hundred steps it never arrives. Where these levels
+decide how many latents fire they move √d times as far (300 steps, l0 16, JumpReLU on the microworld: L0 6.3, FVU .056,
+.56 dead without this and with a controller of larger strengths; L0 16.0, FVU .016, .09 dead with it).
 """
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -26,7 +33,11 @@ def descend(
     """One step along the gradients that the parameters hold; returns their norm before clipping."""
     unit = {dictionary.W_dec} if rows.unit else set()
     slots = [_slot(optimiser, p, p in unit) for p in dictionary.parameters() if p.grad is not None]
+    levels = _levels(dictionary) if rows.quick_levels else []
+    before = [level.clone() for level in levels]
     norm = kernels.descend(slots, AdamStep(rate, clip))
+    for level, start in zip(levels, before, strict=True):
+        torch.lerp(start, level, math.sqrt(dictionary.d_in), out=level)
     optimiser.zero_grad()
     if rows.thresholds_positive:
         with torch.no_grad():
@@ -38,6 +49,12 @@ def descend(
 def unit_rows(rows: Float[Tensor, "row d"]) -> None:
     """Scales every row to unit norm, in place."""
     rows.div_(rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny))
+
+
+def _levels(dictionary: Dictionary) -> list[Tensor]:
+    """What pre-activations are compared with or moved by."""
+    named = dict(dictionary.named_parameters())
+    return [named[name].detach() for name in ("threshold", "b_enc", "b_mag") if name in named]
 
 
 def _slot(optimiser: torch.optim.Adam, parameter: nn.Parameter, unit: bool) -> Slot:

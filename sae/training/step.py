@@ -20,7 +20,7 @@ from sae.training.resample import is_due, resample
 from sae.training.schedule import Schedule
 from sae.training.state import Batch, State, scaled
 
-THRESHOLD_RATE = 0.02
+THRESHOLD_RATE = 0.1
 """Share of BatchTopK's threshold that each step's smallest selected value replaces."""
 ALONE = Mesh.alone()
 

@@ -2,7 +2,7 @@
 
     W_dec = random unit rows        W_enc = W_decᵀ (a copy, but in matching pursuit)        b_dec = the centre
 
-1. Rows are tied at the start, as in Gao et al. 2024, arXiv:2406.04093, appendix A.1. A transcoder's encoder is random;
+1. Rows are tied at the start, as in Gao et al. 2024, arXiv:2406.04093, appendix. A transcoder's encoder is random;
    its decoder starts from what it reads of the target, the unit rows of W_enc E[(x − x̄)(y − ȳ)ᵀ], and its encoder bias
    subtracts the centre: b_enc = −W_enc m.
 2. What decides how many latents fire starts where l0 of them do in the sample: the thresholds of BatchTopK and

@@ -83,26 +83,27 @@ VARIANTS = [
     Variant("random", {"preset": "random"}),
     Variant("identity", {"preset": "identity"}),
 ]
-CONTROLS = [variant for variant in VARIANTS if variant.name in ("pca", "random", "identity")]
-TRAINED = [variant for variant in VARIANTS if variant not in CONTROLS]
+BY_NAME = {variant.name: variant for variant in VARIANTS}
+CONTROLS = ["pca", "random", "identity"]
+TRAINED = [name for name in BY_NAME if name not in CONTROLS]
 
 
-@pytest.fixture(params=VARIANTS, ids=lambda variant: variant.name, scope="module")
+@pytest.fixture(params=BY_NAME, scope="module")
 def variant(request) -> Variant:
     """Each variant in turn."""
-    return request.param
+    return BY_NAME[request.param]
 
 
-@pytest.fixture(params=TRAINED, ids=lambda variant: variant.name, scope="module")
+@pytest.fixture(params=TRAINED, scope="module")
 def learner(request) -> Variant:
-    """Each variant that is trained."""
-    return request.param
+    """Each variant that is trained, or those that a test names."""
+    return BY_NAME[request.param]
 
 
-@pytest.fixture(params=CONTROLS, ids=lambda variant: variant.name)
+@pytest.fixture(params=CONTROLS)
 def control(request) -> Variant:
     """Each variant that is not."""
-    return request.param
+    return BY_NAME[request.param]
 
 
 @pytest.fixture(scope="module")

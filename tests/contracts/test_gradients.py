@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sae.dictionary import Dictionary, JumpRelu
-from sae.objective import Objective, Situation
+from sae.objective import AuxK, Objective, Situation
 from sae.objective.gate import gate_loss
 from sae.training import State
 from sae.training.presets import objective_of
@@ -83,9 +83,8 @@ def ramp(pre: Tensor, threshold: Tensor, width: float) -> Tensor:
 
 
 @pytest.mark.parametrize("width", [0.3, 2.0])
-def test_thresholds_against_their_surrogate(learner, problem, width):
-    if not learner.name.startswith("jumprelu"):
-        return
+@pytest.mark.parametrize("learner", ["jumprelu", "jumprelu-quadratic", "jumprelu-tanh"], indirect=True, scope="module")
+def test_thresholds_against_their_surrogate(problem, width):
     dictionary, batch, objective = problem
     narrow = dictionary.config.activation.model_copy(update={"bandwidth": width})
     assert isinstance(narrow, JumpRelu)
@@ -116,10 +115,15 @@ def test_thresholds_against_their_surrogate(learner, problem, width):
     assert found.any()
 
 
-def test_auxk_against_its_surrogate(learner, problem):
+@pytest.mark.parametrize(
+    "learner",
+    ["topk", "batchtopk", "jumprelu", "gated", "transcoder-skip", "crosscoder"],
+    indirect=True,
+    scope="module",
+)
+def test_auxk_against_its_surrogate(problem):
     dictionary, batch, objective = problem
-    if objective.auxiliary.kind == "none" or learner.name == "matching-pursuit":
-        return
+    assert isinstance(objective.auxiliary, AuxK)
     dead = torch.arange(32) < 12
     loss = objective.loss(dictionary, batch.x, batch.target, Situation(dead, STRENGTH, step=3))
     x = dictionary.centred(batch.x).detach()
