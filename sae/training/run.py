@@ -17,15 +17,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sae.activations.columns import ColumnBatches, Columns, sites_of
 from sae.activations.order import RowOrder
 from sae.activations.reader import Activations
-from sae.activations.shuffle import DEFAULT_MIXING, ShuffledBatches
+from sae.activations.shuffle import DEFAULT_MIXING
 from sae.core.errors import InputError
-from sae.dictionary import Dictionary
+from sae.dictionary import Dictionary, Part, load
 from sae.training.config import TrainConfig
 from sae.training.loop import Batches, Progress, loop
 from sae.training.places import Places, one_site
-from sae.training.state import State, initial, result
+from sae.training.state import State, continued, initial, result, starts
 
 N_SAMPLE = 65_536
 """Rows of the train split from which scale and centre are taken."""
@@ -102,28 +103,56 @@ def train(activations: Tensor | Activations, config: TrainConfig = DEFAULT, plac
         places: what the columns of a tensor are, where they are not one site: a transcoder, a crosscoder.
 
     Raises:
-        InputError: activations that cannot be trained on, fewer than a batch of them, or no such site.
+        InputError: activations that cannot be trained on, fewer than a batch of them, no such site, or keys that only
+            the stage *train* can serve.
     """
+    _check_keys(config)
     if isinstance(activations, Tensor):
         if activations.ndim != 2 or not activations.is_floating_point():
             shape = "×".join(map(str, activations.shape))
             raise InputError(f"activations are [token, d] numbers, got {activations.dtype} of shape {shape}")
         _check_batch(config, len(activations), "the activations")
         rows = Rows(activations, config.batch, config.data_seed or 0)
-        return Training(initial(rows.sample(N_SAMPLE), config, places), rows, config)
-    if config.preset in ("transcoder", "crosscoder"):
-        raise InputError(f"preset {config.preset} takes a tensor with its sites side by side, and their places")
-    site = _site(activations, config)
-    _check_batch(config, activations.n_rows("train"), f"the train split of {activations.folder}")
-    batches = ShuffledBatches(activations, site, "train", config.batch, config.data_seed or 0)
-    sample = activations.sample("train", site, N_SAMPLE)
-    return Training(initial(sample, config, places or one_site(sample.shape[1], site)), batches, config)
+        sample = rows.sample(N_SAMPLE)
+        return Training(_first(sample, config, places or one_site(sample.shape[1])), rows, config)
+    columns = sites_of(activations, _sites(activations, config))
+    _check_batch(config, columns.n_rows("train"), f"the train split of {activations.folder}")
+    batches = ColumnBatches(columns, "train", config.batch, config.data_seed or 0)
+    return Training(
+        _first(columns.sample("train", N_SAMPLE), config, places or _places(columns, config)), batches, config
+    )
 
 
-def _site(activations: Activations, config: TrainConfig) -> str:
-    if config.site is None and len(activations.sites) > 1:
-        raise InputError(f"site must name one of the harvested sites: {', '.join(activations.sites)}")
-    return config.site or next(iter(activations.sites))
+def _check_keys(config: TrainConfig) -> None:
+    """Refuses what needs a second harvest or a language model."""
+    for key, idle in (("beside", None), ("end_to_end", "none")):
+        if getattr(config, key) != idle:
+            raise InputError(f"{key} is for sae train, which knows the models; leave it out here")
+
+
+def _first(sample: Float[Tensor, "token column"], config: TrainConfig, places: Places) -> State:
+    if config.start_from is None:
+        return initial(sample, config, places)
+    return continued(load(config.start_from), starts(sample, config, places), config, places)
+
+
+def _sites(activations: Activations, config: TrainConfig) -> list[str]:
+    """The sites of a batch: those of a crosscoder, a transcoder's two, or one."""
+    there = list(activations.sites)
+    if config.preset == "crosscoder":
+        return there
+    if config.preset == "transcoder" and (config.site is None or config.target is None):
+        raise InputError(f"a transcoder needs site and target, of the harvested sites: {', '.join(there)}")
+    if config.site is None and len(there) > 1:
+        raise InputError(f"site must name one of the harvested sites: {', '.join(there)}")
+    return [config.site or there[0], *([] if config.target is None else [config.target])]
+
+
+def _places(columns: Columns, config: TrainConfig) -> Places:
+    parts = tuple(Part(site=column.site, d=column.d) for column in columns.columns)
+    if config.preset == "transcoder":
+        return Places(source=parts[:1], target=parts[1])
+    return Places(source=parts)
 
 
 def _check_batch(config: TrainConfig, n_rows: int, where: str) -> None:

@@ -1,11 +1,13 @@
 """Training from Python: stop, look, go on."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
 
 import sae
+from sae.activations.reader import Activations
 from sae.core.errors import InputError
 from sae.dictionary import Part
 from sae.synthetic import Synthetic, SyntheticConfig
@@ -61,6 +63,31 @@ def test_other_precisions_and_controls_and_several_sites() -> None:
     places = Places(source=(Part(site="mlp_in", d=8),), target=Part(site="mlp_out", d=4))
     transcoder = sae.train(X, CONFIG.model_copy(update={"preset": "transcoder"}), places).finish()
     assert (transcoder.d_in, transcoder.d_out) == (8, 4)
+
+
+def test_a_folder_gives_its_sites_to_the_preset(harvested: Activations) -> None:
+    small = {"d_sae": 32, "l0": 4, "batch": 64, "tokens": 128}
+    pair = TrainConfig.model_validate(
+        small | {"preset": "transcoder", "site": "blocks.0.mlp_in", "target": "blocks.0.mlp_out"}
+    )
+    config = sae.train(harvested, pair).finish().config
+    assert (config.site, config.target) == ("blocks.0.mlp_in", "blocks.0.mlp_out")
+    every = sae.train(harvested, TrainConfig.model_validate(small | {"preset": "crosscoder"})).finish().config
+    assert [part.site for part in every.parts] == list(harvested.sites)
+    for changes, message in (
+        ({}, "site must name one of"),
+        ({"preset": "transcoder", "site": "blocks.0.mlp_in"}, "needs site and target"),
+        ({"site": "blocks.0.mlp_in", "end_to_end": "kl"}, "end_to_end is for sae train"),
+    ):
+        with pytest.raises(InputError, match=message):
+            sae.train(harvested, TrainConfig.model_validate(small | changes))
+
+
+def test_a_run_goes_on_from_a_dictionary(tmp_path: Path) -> None:
+    first = sae.train(X, CONFIG).finish()
+    first.save(tmp_path)
+    training = sae.train(X, CONFIG.model_copy(update={"start_from": str(tmp_path)}))
+    torch.testing.assert_close(training.dictionary(X), first(X))
 
 
 @pytest.mark.parametrize(
