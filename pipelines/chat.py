@@ -8,6 +8,11 @@ from jinja2 import TemplateError
 
 from sae.core.errors import InputError, nearest
 
+_CANNOT_RENDER = (
+    TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError,
+)  # fmt: skip
+"""What a template's code raises: it is a program, and may call itself without end or ask for more than there is."""
+
 
 def chat_renderer(tokenizer: Any, template: str) -> Callable[[object, str], str]:
     """A function from messages, and the place where they stand, to text.
@@ -17,7 +22,7 @@ def chat_renderer(tokenizer: Any, template: str) -> Callable[[object, str], str]
         template: the name of one of its templates, or a file's absolute path.
 
     Raises:
-        InputError: no such template.
+        InputError: no such template; from the function, messages that it cannot render.
     """
     source = _template(tokenizer, template)
 
@@ -25,8 +30,8 @@ def chat_renderer(tokenizer: Any, template: str) -> Callable[[object, str], str]
         _check_messages(messages, where)
         try:
             return tokenizer.apply_chat_template(messages, tokenize=False, chat_template=source)
-        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
-            problem = " ".join(str(error).split())
+        except _CANNOT_RENDER as error:
+            problem = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{where}: text.chat_template {template!r} cannot render it: {problem}") from None
 
     return render

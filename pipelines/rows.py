@@ -32,7 +32,8 @@ def rows_of(file: Path, columns: tuple[str, ...]) -> Iterator[Placed]:
         columns: those that are wanted; formats that allow it read no other.
 
     Raises:
-        InputError: not of its format, or bytes that are not UTF-8; names file and row.
+        InputError: not of its format, bytes that are not UTF-8, a column named twice, or a CSV row with more cells
+            than the header; names file and row.
     """
     return _READERS[file.suffix](file, columns)
 
@@ -93,9 +94,22 @@ def _csv(file: Path, columns: tuple[str, ...]) -> Iterator[Placed]:
             raise InputError(f"{where}: not CSV ({error})") from None
         if values is None:
             return
-        if header and values:
-            yield Placed(dict(zip(header, values, strict=False)), where)
-        header = header or values
+        if not header:
+            header = values
+            _refuse_twice(header, where)
+        elif len(values) > len(header):
+            raise InputError(
+                f"{where}: {len(values)} cells, but the header has {len(header)} columns; quote a cell with a comma"
+            )
+        elif values:
+            yield Placed(dict(zip(header, values, strict=False)), where)  # a column that it lacks is told by its reader
+
+
+def _refuse_twice(names: list[str], where: str) -> None:
+    """Refuses a table of which two columns have one name; columns without a name are nobody's."""
+    twice = [name for i, name in enumerate(names) if name and name in names[:i]]
+    if twice:
+        raise InputError(f"{where}: two columns are named {twice[0]!r}; each column needs a name of its own")
 
 
 def _parquet(file: Path, columns: tuple[str, ...]) -> Iterator[Placed]:
@@ -105,6 +119,7 @@ def _parquet(file: Path, columns: tuple[str, ...]) -> Iterator[Placed]:
     try:
         with parquet.ParquetFile(file) as opened:
             present = opened.schema_arrow.names
+            _refuse_twice(present, str(file))
             wanted = [name for name in columns if name in present]
             yield from _arrow_rows(opened.iter_batches(_ROWS_PER_READ, columns=wanted), file, columns, present)
     except (pyarrow.ArrowException, OSError) as error:
@@ -123,6 +138,7 @@ def _arrow(file: Path, columns: tuple[str, ...]) -> Iterator[Placed]:
             except pyarrow.ArrowInvalid:  # not the file format, so the stream format, which `datasets` writes
                 source.seek(0)
                 opened = batches = ipc.open_stream(source)
+            _refuse_twice(opened.schema.names, str(file))
             yield from _arrow_rows(batches, file, columns, opened.schema.names)
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{file} is no Arrow file that can be read: {_first_line(error)}") from None

@@ -1,13 +1,13 @@
 """The table of architectures: by Hugging Face's `model_type`, where each keeps its places (`sae.lm.family`)."""
 
-from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from sae.core.errors import InputError, nearest
-from sae.lm.family import Family, in_block
+from sae.core.errors import InputError
+from sae.lm.family import Family
+from sae.lm.template import check_family
 
 LLAMA = Family(
     blocks="model.layers",
@@ -197,26 +197,26 @@ def family_of(model: nn.Module) -> Family:
     if model not in _rows:
         name = model_type_of(model)
         if name not in FAMILIES:
-            raise InputError(
-                f"no family for architecture {name or type(model).__name__!r}; there are {', '.join(FAMILIES)}; "
-                "for another one give a Family with its module paths"
-            )
+            raise no_family(name or type(model).__name__)
         set_family(model, _variant(name, FAMILIES[name], model.config))
     return _rows[model]
+
+
+def no_family(architecture: str) -> InputError:
+    """The refusal of an architecture that the table lacks, with those that it has."""
+    return InputError(
+        f"no family for architecture {architecture!r}; there are {', '.join(FAMILIES)}; "
+        "for another one give a Family with its module paths"
+    )
 
 
 def set_family(model: nn.Module, family: Family) -> None:
     """Says where a model keeps its places, in place of the table.
 
     Raises:
-        InputError: a module path that the model lacks.
+        InputError: a module path that the model lacks, or a module that is not what its field needs.
     """
-    for name, path in _absent(model, family):
-        there = [known for known, _ in model.named_modules() if known]
-        raise InputError(
-            f"family: {name} is {path!r}, which this {type(model).__name__} has not{nearest(path, there)}"
-            f"; its modules are {', '.join(there[:8])} …"
-        )
+    check_family(model, family)
     _rows[model] = family
 
 
@@ -240,12 +240,3 @@ def _variant(name: str, family: Family, config: Any) -> Family:
             raise InputError("bloom with apply_residual_connection_post_layernorm has no residual stream that adds up")
         case _:
             return family
-
-
-def _absent(model: nn.Module, family: Family) -> Iterator[tuple[str, str]]:
-    """Fields whose module is not there, in the order of the fields."""
-    there = dict(model.named_modules())
-    for name, path in family.modules.items():
-        whole = f"{family.blocks}.0.{path}" if in_block(name) else path
-        if whole not in there:
-            yield name, whole

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from sae.core.errors import InputError, nearest
 from sae.lm.compiled import compile_blocks, refuse_compiled
-from sae.lm.families import FAMILIES, family_of, n_blocks, set_family
+from sae.lm.families import FAMILIES, family_of, n_blocks, no_family, set_family
 from sae.lm.options import WHOLE, ModelOptions
 from sae.lm.source import Source, first_line, offline, resolve
 
 _N_POSITIONS_OF_ALIBI = 2048
+_WRONG_VALUE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, StrictDataclassError)
+"""What transformers raises on a value in config.json that cannot be."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -117,16 +120,17 @@ def load_model(
 
     Raises:
         InputError: no such folder or hub model, hub out of reach (or `HF_HUB_OFFLINE=1`) and not in the cache,
-            not a model, weights or tokenizer missing, an architecture without a family, options that Hugging Face
-            refuses or that need a package that is not there.
+            not a model, a wrong value in its configuration, weights or tokenizer missing, an architecture without a
+            family, options that Hugging Face refuses or that need a package that is not there.
     """
     torch_dtype, torch_device = _dtype(dtype), _device(device)
     source = resolve(ref)
     _hush()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        auto = _auto(ref, source, options)
         tokenizer = _tokenizer(ref, source, options.trust_remote_code)
-        model = _weights(ref, source, options, {"dtype": torch_dtype, **_placement(options, torch_device)})
+        model = _weights(ref, source, auto, options, {"dtype": torch_dtype, **_placement(options, torch_device)})
     if options.family is not None:
         set_family(model, options.family)
     family_of(model)
@@ -172,11 +176,11 @@ def _placement(options: ModelOptions, device: torch.device) -> dict[str, Any]:
     return given
 
 
-def _weights(ref: str, source: Source, options: ModelOptions, how: dict[str, Any]) -> nn.Module:
+def _weights(ref: str, source: Source, auto: Any, options: ModelOptions, how: dict[str, Any]) -> nn.Module:
     from safetensors import SafetensorError
 
     try:
-        model, report = _auto(source, options.trust_remote_code).from_pretrained(
+        model, report = auto.from_pretrained(
             source.location,
             revision=source.commit or "main",
             local_files_only=source.commit is None or offline(),
@@ -184,7 +188,7 @@ def _weights(ref: str, source: Source, options: ModelOptions, how: dict[str, Any
             output_loading_info=True,
             **how,
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except (OSError, ImportError, RuntimeError, SafetensorError, *_WRONG_VALUE) as error:
         raise InputError(f"{ref} cannot be loaded as a language model: {first_line(error)}") from None
     # transformers would silently give random values to weights that the files lack.
     absent = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
@@ -193,18 +197,40 @@ def _weights(ref: str, source: Source, options: ModelOptions, how: dict[str, Any
     return model
 
 
-def _auto(source: Source, trust_remote_code: bool) -> Any:
-    """Hugging Face's class that finds the model's own: with the masked head for an encoder of the table."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+def _auto(ref: str, source: Source, options: ModelOptions) -> Any:
+    """Hugging Face's class that finds the model's own: with the masked head for an encoder of the table.
 
-    config = AutoConfig.from_pretrained(
-        source.location,
-        revision=source.commit or "main",
-        local_files_only=source.commit is None or offline(),
-        trust_remote_code=trust_remote_code,
-    )
+    Raises:
+        InputError: a value in config.json that transformers refuses; an architecture that neither the table nor
+            `options` know (names those that the table has).
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    config = _config(ref, source, options)
+    # A model of text and images has its language model's name one level down.
+    kinds = (config.model_type, config.get_text_config().model_type)
+    if options.family is None and not any(kind in FAMILIES for kind in kinds):
+        raise no_family(config.model_type)
     family = FAMILIES.get(config.model_type)
     return AutoModelForMaskedLM if family is not None and not family.causal else AutoModelForCausalLM
+
+
+def _config(ref: str, source: Source, options: ModelOptions) -> Any:
+    from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+    where = {"revision": source.commit or "main", "local_files_only": source.commit is None or offline()}
+    try:
+        written, _ = PreTrainedConfig.get_config_dict(source.location, **where)
+        kind = written.get("model_type")
+        own_code = options.trust_remote_code and "auto_map" in written
+        if kind is not None and kind not in CONFIG_MAPPING and not own_code and options.family is None:
+            raise no_family(str(kind))
+        return AutoConfig.from_pretrained(source.location, trust_remote_code=options.trust_remote_code, **where)
+    except InputError:
+        raise
+    except (OSError, ImportError, *_WRONG_VALUE) as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"config.json of {ref} cannot be read by transformers: {problem}") from None
 
 
 def _tokenizer(ref: str, source: Source, trust_remote_code: bool) -> Any:

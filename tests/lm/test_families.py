@@ -79,6 +79,44 @@ def test_a_path_that_is_not_there_is_named_with_the_nearest() -> None:
         Family.model_validate({"blocks": "h", "embed": "e", "final": "n", "mlp_uot": "mlp"})
 
 
+@pytest.mark.parametrize(
+    ("field", "written", "needed"),
+    [
+        ("blocks", "", "must name a module"),
+        ("blocks", "model", "a LlamaModel; it must be a ModuleList"),
+        ("blocks", "model.embed_tokens", "an? Embedding; it must be a ModuleList"),
+        ("blocks", "into model.layers", "without into or kernel"),
+        ("embed", "", "must name a module"),
+        ("embed", "model.layers", "a module that is called"),
+        ("final", "kernel model.norm", "only attn_pattern lies in a kernel"),
+        ("final", "into ", "must name a module"),
+        ("head", "model.rotary_emb", "a weight of 2 dimensions"),
+        ("attn_heads", "self_attn", "a weight of 2 dimensions"),
+        ("attn_heads", "into self_attn.o_proj", "without into or kernel"),
+        ("attn_pattern", "kernel input_layernorm", "an attention module with its configuration"),
+        (
+            "attn_q",
+            "self_attn.q_proj",
+            r"queries, keys and values \(fused: interleaved\), 12 heads of 4, but it gives 16",
+        ),
+    ],
+)
+def test_a_module_that_is_not_what_its_field_needs_is_refused_by_name(field: str, written: str, needed: str) -> None:
+    paths = {"blocks": "model.layers", "embed": "model.embed_tokens", "final": "into model.norm", field: written}
+    template = Family.model_validate({**paths, "fused": "interleaved"})
+    with pytest.raises(InputError, match=f"^family: {field} is .*{needed}"):
+        set_family(tiny("llama"), template)
+
+
+@pytest.mark.parametrize(("fused", "says"), [("separate", "separate"), ("stacked", "8 heads of 4, but it gives 24")])
+def test_maps_that_do_not_give_whole_heads_are_refused(fused: str, says: str) -> None:
+    wrong = LLAMA.model_copy(update={"attn_q": "mlp.up_proj", "fused": fused})
+    model: Any = tiny("llama")
+    model.config.num_attention_heads = 4 if fused == "stacked" else 5
+    with pytest.raises(InputError, match=f"family: attn_q is 'model.layers.0.mlp.up_proj', a Linear; .*{says}"):
+        set_family(model, wrong)
+
+
 def test_a_model_without_its_head_is_refused() -> None:
     config = LlamaConfig(**SMALL)
     with pytest.raises(InputError, match=r"'model\.layers', which this LlamaModel has not"):

@@ -95,11 +95,26 @@ def test_missing_weights_are_not_made_up(model_folder: Path) -> None:
         load_model(str(model_folder))
 
 
-def test_architectures_without_a_family_and_unknown_ones(model_folder: Path) -> None:
-    config = json.loads((model_folder / "config.json").read_text())
-    (model_folder / "config.json").write_text(json.dumps({**config, "model_type": "nonesuch"}))
-    with pytest.raises(InputError, match="nonesuch"):
+@pytest.mark.parametrize("architecture", ["nonesuch", "t5", "vit", "falcon"])
+def test_architectures_without_a_family_and_unknown_ones(model_folder: Path, architecture: str) -> None:
+    (model_folder / "config.json").write_text(json.dumps({"model_type": architecture}))
+    with pytest.raises(
+        InputError, match=f"^no family for architecture '{architecture}'; there are llama, .*modernbert"
+    ):
         load_model(str(model_folder))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"num_hidden_layers": "three"}, {"num_attention_heads": 5}, {"num_attention_heads": 0}, {"rope_parameters": 3}],
+)
+def test_wrong_values_in_a_configuration_name_the_folder(model_folder: Path, wrong: dict[str, object]) -> None:
+    config = json.loads((model_folder / "config.json").read_text())
+    (model_folder / "config.json").write_text(json.dumps({**config, **wrong}))
+    with pytest.raises(InputError) as refusal:
+        load_model(str(model_folder))
+    assert f"config.json of {model_folder} cannot be read by transformers: " in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_dtypes_and_devices_that_are_not_there(model_folder: Path) -> None:

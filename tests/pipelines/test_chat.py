@@ -75,6 +75,8 @@ def test_templates_that_are_not_there_are_refused(tmp_path: Path) -> None:
         ([{"from": "human", "value": "hello"}], TEMPLATE, "needs messages"),
         ([{"role": "system", "content": ""}], STRICT, "cannot render it: the user begins"),
         (TALK, "{% if %}", "cannot render it"),
+        (TALK, "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "cannot render it: .*recursion"),
+        (TALK, "{{ 'a' * 10**18 }}", "cannot render it: MemoryError"),
     ],
 )
 def test_what_cannot_be_rendered_is_named_by_its_place(messages: object, template: str, says: str) -> None:

@@ -87,8 +87,16 @@ def bad_parquet(file: Path) -> None:
 
 
 def bad_arrow(file: Path) -> None:
-    with pyarrow.OSFile(str(file), "wb") as sink, ipc.new_stream(sink, bad_table().schema) as writer:
-        writer.write_table(bad_table(), max_chunksize=2)
+    write_stream(file, bad_table())
+
+
+def write_stream(file: Path, table: pyarrow.Table) -> None:
+    with pyarrow.OSFile(str(file), "wb") as sink, ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+
+
+def twice_table() -> pyarrow.Table:
+    return pyarrow.table([pyarrow.array(["one"]), pyarrow.array(["two"])], names=["text", "text"])
 
 
 def bad_table() -> pyarrow.Table:
@@ -112,6 +120,10 @@ def bad_table() -> pyarrow.Table:
         ("a.jsonl", b'{"text": [{"role": "user"}]}\n', "line 1: .*text.chat_template renders messages"),
         ("a.jsonl", b'{"text": "\\ud800"}\n', "line 1: half of a surrogate pair"),
         ("a.csv", b'text,n\n"one,1\n', "line 2: not CSV"),
+        ("a.csv", b"text,n\none,1\ntwo, three,2\n", "line 3: 3 cells, but the header has 2 columns"),
+        ("a.csv", b"text,n,text\none,1,two\n", "line 1: two columns are named 'text'"),
+        ("a.parquet", lambda file: parquet.write_table(twice_table(), file), "two columns are named 'text'"),
+        ("a.arrow", lambda file: write_stream(file, twice_table()), "two columns are named 'text'"),
         ("a.parquet", b"nonsense", "is no Parquet file"),
         ("a.arrow", b"nonsense", "is no Arrow file"),
         ("a.jsonl", b'{"text": " "}\n', "is empty"),
