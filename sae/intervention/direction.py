@@ -39,15 +39,19 @@ class Direction:
         parse_site(self.site)
         if self.units not in get_args(Units):
             raise InputError(f"no units {self.units!r} for a direction; there are {', '.join(get_args(Units))}")
-        if not (torch.isfinite(self.vector).all() and self.vector.norm() > 0):
+        if self.vector.ndim != 1 or not self.vector.is_floating_point():
+            kind = f"{str(self.vector.dtype).removeprefix('torch.')} of shape {list(self.vector.shape)}"
+            raise InputError(f"the direction of {self.origin} is {kind}; it must be numbers [d]")
+        if not (torch.isfinite(self.vector).all() and self.vector.any()):
             raise InputError(f"the direction of {self.origin} is zero or not finite")
         if not 0 < self.length < float("inf"):
             raise InputError(f"one unit of {self.origin} cannot be {self.length} long; it must be positive and finite")
 
     @property
     def unit(self) -> Float[Tensor, "d"]:
-        """The vector at length 1."""
-        return self.vector / self.vector.norm()
+        """The vector at length 1, in float32 at least."""
+        double = self.vector.double()
+        return (double / double.norm()).to(torch.promote_types(self.vector.dtype, torch.float32))
 
     def step(self, strength: float) -> Float[Tensor, "d"]:
         """The displacement, in the model's units, of this strength."""
@@ -68,7 +72,7 @@ class Direction:
 
 
 def measured(
-    vector: Float[Tensor, "d"], site: str, units: Units, origin: str, activations: Float[Tensor, "token width"]
+    vector: Float[Tensor, "d"], site: str, units: Units, origin: str, activations: Float[Tensor, "*token width"]
 ) -> Direction:
     """A direction whose unit of strength is measured on activations of its site.
 
@@ -78,14 +82,14 @@ def measured(
         units: "std", the standard deviation of the activations' projections on it; "norm", the activations' mean norm;
             "model", 1.
         origin: in words, where it comes from.
-        activations: a sample of the site, in the model's units.
+        activations: a sample of the site, in the model's units, with any leading axes.
 
     Raises:
         InputError: unknown units, another width, or activations that do not vary along it.
     """
     if activations.shape[-1] != len(vector):
         raise InputError(f"a direction of width {len(vector)} and activations of width {activations.shape[-1]}")
-    x, unit = activations.double(), (vector / vector.norm()).double()
+    x, unit = activations.double().reshape(-1, len(vector)), vector.double() / vector.double().norm()
     lengths = {"model": 1.0, "std": float((x @ unit).std(correction=0)), "norm": float(x.norm(dim=1).mean())}
     return Direction(vector, site, units, origin, lengths.get(units, 1.0))
 

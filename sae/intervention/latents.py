@@ -172,6 +172,9 @@ def _check(dictionary: Dictionary, source: str) -> None:
 
 
 def _check_latents(dictionary: Dictionary, latents: tuple[int, ...], values: tuple[object, ...]) -> None:
+    numbers = [latent for latent in latents if type(latent) is not int]
+    if numbers:
+        raise InputError(f"latent {numbers[0]!r} is no plain int, so that it could not be saved")
     wrong = [latent for latent in latents if not 0 <= latent < dictionary.d_sae]
     if wrong or not latents:
         named = f"no latent {wrong[0]}" if wrong else "no latent is named"

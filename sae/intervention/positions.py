@@ -67,7 +67,9 @@ class AtIndices:
     def __call__(self, context: Context) -> Mask:
         lengths, prompt = prompt_lengths(context), _prompt(context)
         hits = [prompt & (context.positions == (i if i >= 0 else lengths + i)) for i in self.indices]
-        missed = ~torch.stack([hit.any(1) for hit in hits]) & prompt.any(1)
+        # Of several texts in one row each must have the position.
+        n_texts = (prompt & (context.positions == 0)).sum(1).clamp_min(prompt.any(1).long())
+        missed = torch.stack([hit.sum(1) for hit in hits]) < n_texts
         if missed.any():
             which, row = missed.nonzero()[0].tolist()
             raise _outside(f"position {self.indices[which]}", row, lengths)
@@ -93,11 +95,11 @@ class InSpans:
     def __call__(self, context: Context) -> Mask:
         check_rows(len(self.rows), context, "spans")
         lengths, prompt = prompt_lengths(context), _prompt(context)
-        longest = lengths.amax(1).tolist()
+        shortest = lengths.masked_fill(~prompt, torch.iinfo(lengths.dtype).max).amin(1).tolist()
         selected = torch.zeros_like(prompt)
-        for row, length in enumerate(longest):
+        for row, length in enumerate(shortest):
             for start, end in self.rows[row if len(self.rows) > 1 else 0]:
-                if end > length > 0:
+                if end > length:
                     raise _outside(f"span [{start}, {end})", row, lengths)
                 selected[row] |= (context.positions[row] >= start) & (context.positions[row] < end)
         return selected & prompt
@@ -274,8 +276,10 @@ def _prompt(context: Context) -> Mask:
 
 
 def _outside(what: str, row: int, lengths: Int[Tensor, "batch position"]) -> InputError:
-    n = int(lengths[row].max())
-    return InputError(f"{what} is outside text {row} of the batch: its prompt has {n} tokens, 0 to {n - 1}")
+    own = lengths[row][lengths[row] > 0]
+    n = int(own.min())
+    which = f"text {row} of the batch" if int(own.max()) == n else f"a text that is packed into row {row}"
+    return InputError(f"{what} is outside {which}: its prompt has {n} tokens, 0 to {n - 1}")
 
 
 def _holds(context: Context, ids: tuple[int, ...]) -> Mask:

@@ -119,7 +119,7 @@ def rows_of(directions: Direction | Float[Tensor, "*k d"]) -> Float[Tensor, "*k 
 
 
 def orthonormal(directions: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-    """Orthonormal rows that span the same.
+    """Orthonormal rows that span the same, in float32 at least: rounded rows would leave something of x behind.
 
     Raises:
         InputError: the rows are linearly dependent.
@@ -127,7 +127,7 @@ def orthonormal(directions: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
     u, scales, rows = torch.linalg.svd(directions.float(), full_matrices=False)
     if len(directions) > directions.shape[1] or scales[-1] <= 1e-6 * scales[0]:
         raise InputError(f"the {len(directions)} directions are zero or linearly dependent")
-    return (u @ rows).to(directions.dtype)
+    return (u @ rows).to(torch.promote_types(directions.dtype, torch.float32))
 
 
 def _check_widths(directions: Float[Tensor, "*k d"], other: Float[Tensor, "*rows width"]) -> None:

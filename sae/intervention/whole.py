@@ -100,6 +100,8 @@ def check_number(value: int | float, what: str) -> None:
     Raises:
         InputError: names it.
     """
+    if type(value) not in (int, float):
+        raise InputError(f"{what} {value!r} is no plain number; give an int or a float, so that it can be saved")
     if not math.isfinite(value):
         raise InputError(f"{what} {value} is not finite")
 

@@ -50,6 +50,15 @@ def test_edits_at_every_writer_equal_orthogonalised_weights(name: str, k: int) -
     assert torch.equal(logits(model), plain)
 
 
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_directions_in_half_precision_are_removed_as_exactly(name: str, kind: torch.dtype) -> None:
+    model, direction = model_of(name), Direction(normal(D, seed=3).to(kind), "embed", "model", "half")
+    with applying(model, directional_ablation(model, direction)):
+        edited = logits(model)
+    torch.testing.assert_close(edited, logits(orthogonalised(model, direction)), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("name", [*PLAIN, *NORMED])
 def test_no_residual_holds_the_directions(name: str) -> None:
     model, directions = model_of(name), normal(2, D, seed=3)

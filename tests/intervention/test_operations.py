@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace as replaced
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from sae.core.errors import InputError, WorldError
@@ -261,6 +264,35 @@ def test_a_unit_is_measured_on_activations() -> None:
         measured(vector, SITE, "std", "a test", x[:, :3])
     with pytest.raises(InputError, match=r"cannot be 0\.0 long"):
         measured(vector, SITE, "std", "a test", torch.ones(5, D))
+
+
+def test_a_unit_does_not_depend_on_leading_axes_nor_on_the_vectors_precision() -> None:
+    a, v = normal(2, 5, D) * torch.arange(1, D + 1), normal(D)
+    for units in ("std", "norm"):
+        flat, whole = (measured(v, "embed", units, "o", x).length for x in (a.flatten(0, 1), a))
+        assert flat == pytest.approx(whole)
+    for vector in (torch.full((D,), 2e4).half(), torch.full((D,), 1e20), v.bfloat16()):
+        torch.testing.assert_close(Direction(vector, "embed", "model", "o").unit.norm(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("vector", [torch.ones(2, D), torch.tensor(1.0), torch.ones(D, dtype=torch.int64)])
+def test_what_is_no_vector_is_no_direction(vector: Tensor) -> None:
+    with pytest.raises((InputError, TypeCheckError)):
+        Direction(vector, "embed", "model", "o")
+
+
+def test_numbers_that_could_not_be_saved_are_refused(dictionary: Dictionary) -> None:
+    two: Any = np.float32(2.0)
+    three: Any = np.int64(3)
+    for make in (
+        lambda: multiply(normal(1, D), two),
+        lambda: add(normal(D), two),
+        lambda: set_latents(dictionary, {three: 1.0}),
+        lambda: set_latents(dictionary, {3: True}),
+        lambda: scale_latents(dictionary, {3: two}),
+    ):
+        with pytest.raises((InputError, TypeCheckError)):
+            make()
 
 
 @pytest.mark.parametrize(

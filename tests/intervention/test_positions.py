@@ -71,7 +71,9 @@ def test_places_of_the_prompt_stay_when_the_text_grows() -> None:
 def test_packed_documents_count_for_themselves() -> None:
     assert chosen(indices(0), PACKED) == [[0, 0]]
     assert chosen(indices(-1), PACKED) == [[2, 3]]
-    assert chosen(indices(3), PACKED) == [[3]]  # the first has none
+    for rule in (indices(3), spans([(2, 4)])):  # the first has three tokens
+        with pytest.raises(InputError, match=r"outside a text that is packed into row 0: its prompt has 3 tokens"):
+            rule(context(PACKED))
     for act in (lambda x, c: at(MASK[:1])(c), add(normal(1, 7, D)), set_latents(DENSE, {1: normal(1, 7)})):
         with pytest.raises(InputError, match="a row of this batch holds several texts"):
             act(normal(1, 7, D), context(PACKED))
