@@ -30,6 +30,7 @@ from sae.activations.quality import mean_autocorrelation, shuffle_quality
 from sae.activations.reader import Activations
 from sae.activations.shuffle import ALONE, Reader
 from sae.activations.text_windows import TextWindows
+from sae.core.artifact import Artifact, damaged_files
 from sae.core.errors import InputError, WorldError
 from sae.dictionary.sites import splice_sites
 from sae.parallel import Mesh
@@ -85,6 +86,8 @@ def together(jobs: Sequence[Job], inputs: Inputs, progress: Progress, mesh: Mesh
     config = jobs[0].config
     assert all(stream_of(job.config) == stream_of(config) for job in jobs)
     check_wandb(config)
+    if mesh.data.rank == 0:
+        _check_whole(inputs.parents["harvest"])
     activations = Activations(inputs.parents["harvest"].path)
     columns, places = training_sites(config, activations, inputs.model_fingerprint())
     with _shuffled(columns, config, Reader(mesh.data.rank, mesh.data.size)) as batches:
@@ -164,6 +167,17 @@ def _kept(
     """The validation sample and how well batches are mixed, each found once."""
     validation = lru_cache(lambda: columns.sample("validation", N_VALIDATION))
     return validation, lru_cache(lambda: _mixing(columns, config, batches))
+
+
+def _check_whole(harvest: Artifact) -> None:
+    """Reads the harvest once: what was trained on a damaged file would bear the hash of the whole one.
+
+    Raises:
+        WorldError: a file's checksum differs; names it.
+    """
+    damaged = damaged_files(harvest)
+    if damaged:
+        raise WorldError(f"{harvest.path / damaged[0]} is damaged; sae harvest CONFIG --repair makes it again")
 
 
 def _term(config: TrainConfig, places: Places, inputs: Inputs, activations: Activations) -> Term:

@@ -162,6 +162,8 @@ class TrainingRun:
             for sink in self._sinks:
                 sink.record(0, self._validated(Progress(0, 0, {})))
         self.close()
+        if not all(value.isfinite().all() for value in self.state.dictionary.state_dict().values()):
+            raise WorldError("the weights are not finite after the last step: the run diverged; lower learning_rate")
         result(self.state).save(self._folder)
         checkpoint.keep_milestones(self._checkpoints)
         last = json.loads((self._folder / LOG).read_text(encoding="utf-8").splitlines()[-1])

@@ -8,6 +8,7 @@
    or torch version: the run goes on, but bits may differ.
 """
 
+import hashlib
 import json
 import platform
 import shutil
@@ -24,9 +25,10 @@ from sae.training.config import TrainConfig
 from sae.training.snapshot import state_from, tensors_of, values_of
 from sae.training.state import State, result
 
-FORMAT = 3
+FORMAT = 4
 TENSORS = "state.safetensors"
 RECORD = "state.json"
+OWN_DIGEST = "sha256_of_this_record"
 
 
 class Latest(NamedTuple):
@@ -56,6 +58,7 @@ def save(state: State, config: TrainConfig, folder: Path, milestone: bool = Fals
     except SafetensorError as error:
         raise WorldError(f"the checkpoint {final} cannot be written: {error}") from error
     record = _record(state, config) | {"milestone": milestone, "sha256": digest_of(building / TENSORS)}
+    record = _plain(record) | {OWN_DIGEST: _digest(record)}
     (building / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     for path in (*building.iterdir(), building):
         sync(path)
@@ -64,6 +67,9 @@ def save(state: State, config: TrainConfig, folder: Path, milestone: bool = Fals
     building.rename(final)
     sync(folder)
     _remove_leftovers(folder)
+    for later in newest_first(folder):
+        if step_of(later) > state.step:  # damaged, or the run would have gone on from it
+            shutil.rmtree(later)
     for old in newest_first(folder)[config.keep_checkpoints :]:
         if not is_milestone(old):
             shutil.rmtree(old)
@@ -93,7 +99,7 @@ def latest(folder: Path, config: TrainConfig, device: torch.device | str = "cpu"
         try:
             state, here = read(path, config, device)
         except WorldError as error:
-            notices.append(f"{error}; falling back to the checkpoint before it")
+            notices.append(f"{error}; falling back to what was before it")
             continue
         return Latest(state, (*notices, *here))
     return Latest(None, tuple(notices))
@@ -108,17 +114,28 @@ def read(path: Path, config: TrainConfig, device: torch.device | str = "cpu") ->
     """
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        if record["format"] != FORMAT or record["sha256"] != digest_of(path / TENSORS):
+        own = record.pop(OWN_DIGEST)
+        if record["format"] != FORMAT or own != _digest(record) or record["sha256"] != digest_of(path / TENSORS):
             raise WorldError(f"checkpoint {path} is damaged: checksum or format differ")
         _check_config(path, record["config"], config)
         state = state_from(record["values"], load_file(path / TENSORS), device)
         written_on = record["environment"]
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         if isinstance(error, InputError):
             raise
         raise WorldError(f"checkpoint {path} is damaged: {type(error).__name__} {error}") from error
     changed = {k: (written_on.get(k), v) for k, v in environment().items() if written_on.get(k) != v}
     return state, [f"{k} was {a}, is {b}: the resumed run may differ in its last bits" for k, (a, b) in changed.items()]
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(record))
+
+
+def _digest(record: dict[str, Any]) -> str:
+    """Checksum of everything else in a record."""
+    return hashlib.sha256(json.dumps(_plain(record), sort_keys=True).encode()).hexdigest()
 
 
 def environment() -> dict[str, Any]:

@@ -145,6 +145,8 @@ class TrainConfig(Strict):
             raise ValueError(f"beside belongs to preset crosscoder, not to {self.preset}")
         if isinstance(self.prefixes, tuple) and not _rises_to_one(self.prefixes):
             raise ValueError(f"prefixes {list(self.prefixes)} must rise to 1")
+        if self.resample is True and self.preset in ("transcoder", "matching_pursuit", *CONTROLS):
+            raise ValueError(f"resample begins an encoder anew from what it should write; not for {self.preset}")
         if self.preset in CONTROLS and self.start_from is not None:
             raise ValueError(f"{self.preset} is not trained; it starts from nothing")
         return self

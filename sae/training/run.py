@@ -125,9 +125,9 @@ def train(activations: Tensor | Activations, config: TrainConfig = DEFAULT, plac
 
 def _check_keys(config: TrainConfig) -> None:
     """Refuses what needs a second harvest or a language model."""
-    for key, idle in (("beside", None), ("end_to_end", "none")):
+    for key, idle in (("beside", None), ("end_to_end", "none"), ("sweep", {}), ("wandb", "off")):
         if getattr(config, key) != idle:
-            raise InputError(f"{key} is for sae train, which knows the models; leave it out here")
+            raise InputError(f"{key} is for the command sae train; leave it out here")
 
 
 def _first(sample: Float[Tensor, "token column"], config: TrainConfig, places: Places) -> State:

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines import train
 from sae.activations.contents import FILE
+from sae.core.artifact import Artifact
 from sae.core.errors import InputError
 from tests.activations.test_harvest_stage import Heard
 
@@ -18,7 +19,7 @@ MIXING = {"shuffle_quality", "batch_mean_autocorrelation", "batch_mean_autocorre
 
 
 def inputs_of(harvest: Path) -> Any:
-    return SimpleNamespace(parents={"harvest": SimpleNamespace(path=harvest)}, model_fingerprint=lambda: "0" * 64)
+    return SimpleNamespace(parents={"harvest": Artifact(harvest, {"files": {}})}, model_fingerprint=lambda: "0" * 64)
 
 
 def test_mixing_is_logged_once_and_stands_in_the_metrics(

@@ -15,6 +15,7 @@ import sae
 from pipelines import train
 from pipelines.train import Job, TrainConfig
 from sae.activations.reader import Activations
+from sae.core.artifact import Artifact
 from sae.core.errors import InputError, WorldError
 from sae.training import validation_scores
 from tests.activations.conftest import write
@@ -58,7 +59,7 @@ def together(harvest: Path) -> Callable[..., dict[int, dict[str, Any]]]:
 
     def run(configs: Sequence[TrainConfig], root: Path, progress: Heard | None = None) -> dict[int, dict[str, Any]]:
         inputs: Any = SimpleNamespace(
-            parents={"harvest": SimpleNamespace(path=harvest)}, model_fingerprint=lambda: "0" * 64
+            parents={"harvest": Artifact(harvest, {"files": {}})}, model_fingerprint=lambda: "0" * 64
         )
         heard, done = progress or Heard(), {}
         jobs = [Job(config, root / f"{i}", heard) for i, config in enumerate(configs)]
@@ -197,7 +198,7 @@ def test_a_damaged_harvest_is_refused(tmp_path: Path) -> None:
     write(tmp_path, n_documents=50, length=10, sites={"embed": 8}, encoding="float32", shard_rows=1000)
     shard = tmp_path / "train-00000.h5"
     shard.write_bytes(shard.read_bytes()[:-200])
-    inputs: Any = SimpleNamespace(parents={"harvest": SimpleNamespace(path=tmp_path)}, model_fingerprint=str)
+    inputs: Any = SimpleNamespace(parents={"harvest": Artifact(tmp_path, {"files": {}})}, model_fingerprint=str)
     with pytest.raises(WorldError, match=r"train-00000.h5"):
         train.run(CONFIG, inputs, tmp_path / "run", Heard())
 

@@ -77,7 +77,7 @@ def test_a_folder_gives_its_sites_to_the_preset(harvested: Activations) -> None:
     for changes, message in (
         ({}, "site must name one of"),
         ({"preset": "transcoder", "site": "blocks.0.mlp_in"}, "needs site and target"),
-        ({"site": "blocks.0.mlp_in", "end_to_end": "kl"}, "end_to_end is for sae train"),
+        ({"site": "blocks.0.mlp_in", "end_to_end": "kl"}, "end_to_end is for the command sae train"),
     ):
         with pytest.raises(InputError, match=message):
             sae.train(harvested, TrainConfig.model_validate(small | changes))
