@@ -151,3 +151,18 @@ def test_a_dictionary_of_another_site_or_size_is_no_start(home: Path, capsys: py
         done = sae(home, capsys, "train", *words, "--train.start_from", first)
         assert done.status == 2
         assert expected in done.said
+
+
+def test_a_flipped_bit_in_the_harvest_is_refused(home: Path, capsys: pytest.CaptureFixture[str]):
+    """Even where it only changes a number: the dictionary would bear the hash of the whole harvest."""
+    trained(home, capsys, "--train.site", RESIDUAL)
+    shards = list((home / "store" / "activations").glob("*/train-00000.h5"))
+    good = [shard.read_bytes() for shard in shards]
+    for shard, whole in zip(shards, good, strict=True):
+        middle = len(whole) // 2
+        shard.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    done = sae(home, capsys, "train", "--train.site", RESIDUAL, "--train.seed", "9")
+    for shard, whole in zip(shards, good, strict=True):
+        shard.write_bytes(whole)
+    assert done.status == 1
+    assert "train-00000.h5 is damaged; sae harvest CONFIG --repair" in done.said

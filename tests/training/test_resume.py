@@ -180,3 +180,22 @@ def test_history_is_cut_at_the_step_and_at_a_torn_line(tmp_path):
     path.write_text('{"step": 5}\n{"step": 1')
     assert cut_back(path, 10) == 1
     assert path.read_text() == '{"step": 5}\n'
+
+
+def test_a_changed_number_in_the_record_is_damage_and_makes_room(tmp_path: Path) -> None:
+    """The run's next checkpoint stays, though its step is lower."""
+    config = TrainConfig(d_sae=32, l0=4, tokens=640, batch=64)
+    x = torch.randn(64, 12, generator=torch.Generator().manual_seed(0))
+    state = initial(x, config)
+    for step in (5, 7):
+        state.step = step
+        record = checkpoint.save(state, config, tmp_path) / "state.json"
+        record.write_text(record.read_text().replace('"l0": 4', '"l0": 5'))
+    found = checkpoint.latest(tmp_path, config)
+    assert found.state is None
+    assert len(found.notices) == 2
+    assert all("is damaged" in notice for notice in found.notices)
+    state.step = 3
+    kept = checkpoint.save(state, config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [kept.name]
+    assert checkpoint.latest(tmp_path, config).state is not None
