@@ -86,7 +86,7 @@ def test_a_crosscoder_takes_all_sites(home: Path, capsys: pytest.CaptureFixture[
 
 def test_a_crosscoder_of_two_models(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The second is the first with moved weights; its harvest is named by its folder and hashed by its content."""
-    other = load_model(str(microworld()))
+    other: Any = load_model(str(microworld()))
     with torch.no_grad():
         for parameter in other.model.parameters():
             parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
@@ -138,7 +138,7 @@ def test_what_does_not_go_together_is_refused(
     done = sae(home, capsys, "train", "--with-parents", *words)
     assert done.status == 2
     assert expected in done.said
-    assert done.said.count("\n") <= 2
+    assert done.said.splitlines()[-1].startswith("sae: ")
 
 
 def test_a_dictionary_of_another_site_or_size_is_no_start(home: Path, capsys: pytest.CaptureFixture[str]):
