@@ -67,7 +67,7 @@ def weights_of(module: nn.Module, attention: nn.Module, act: Callable[[Tensor], 
     if not hasattr(sys.modules[type(attention).__module__], _EAGER):
         raise InputError(f"attn_pattern: {type(attention).__module__} has no {_EAGER}, so no weights can be read")
     _register()
-    number = _enter(module, attention.config)
+    number = _enter(module, attention)
     _this_thread.acts[attention] = act
     _this_thread.needs[number] += 1
     try:
@@ -78,11 +78,12 @@ def weights_of(module: nn.Module, attention: nn.Module, act: Callable[[Tensor], 
         _leave(module)
 
 
-def _enter(module: nn.Module, config: Any) -> int:
+def _enter(module: nn.Module, attention: Any) -> int:
     """Has the model hold a configuration that knows threads; its id."""
     with _lock:
         use = _in_use.get(module)
         if use is None:
+            config = attention.config  # read under the lock: another thread may just be giving its own back
             _refuse_nested(module, config)
             use = _in_use[module] = _InUse(config)
             _hold(module, use.own, use.config)
