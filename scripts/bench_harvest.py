@@ -9,8 +9,8 @@ inference mode; nothing is written. Both are given token ids (a tokenizer that o
 in the dtype in which they are computed. All contenders run once a round, the order rotating, and a ratio is the median
 over rounds, so load that comes and goes meets all alike. `--peers` adds SAELens and dictionary_learning, each in an
 environment of its own that is made when it is first needed (scripts/peers). Memory is the peak of a fresh process on
-the microworld, above what it held with the model loaded. Rows of the file: {name, value, unit, against, target, holds};
-exit status 0 whether or not targets hold.
+texts of the microworld, above what it held with the model loaded. Rows of the file: {name, value, unit, against,
+target, holds}; exit status 0 whether or not targets hold.
 """
 
 import argparse
@@ -58,7 +58,7 @@ STORIES_TEXT = Path(os.environ.get("STORIES_TEXT") or SHARED / "data" / "stories
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 MEGABYTE = 1_000_000
 CORPORA = (100_000, 1_000_000, 5_000_000)
-QUICK_CORPORA = (4_000, 8_000)
+QUICK_CORPORA = (4_000,)
 N_BATCHES_ALLOWED = 2
 MOST_GROWTH = 10
 """Bytes a token: 0, but for 16 bytes of hash a text, which find copies, and where Python keeps them."""
@@ -208,9 +208,9 @@ def memory_rows(corpora: Sequence[int], folder: Path) -> list[Row]:
     peaks, batch = [], 0
     for n_tokens in corpora:
         text = folder / f"{n_tokens}.txt"
-        for option, stdout in (("--write-text", None), ("--peak-of", subprocess.PIPE)):
-            command = [sys.executable, __file__, option, str(n_tokens), "--text", str(text)]
-            done = subprocess.run(command, stdout=stdout, text=True, check=True)
+        write_text(n_tokens, text)
+        command = [sys.executable, __file__, "--peak-of", str(n_tokens), "--text", str(text)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         measured = json.loads(done.stdout)
         peaks.append(measured["peak"])
         batch = measured["batch"]
@@ -221,12 +221,14 @@ def memory_rows(corpora: Sequence[int], folder: Path) -> list[Row]:
         row(f"memory_{n_tokens}_tokens", peak / MEGABYTE, "MB above the model", allowed, most, most=True)
         for n_tokens, peak in zip(corpora, peaks, strict=True)
     ]
+    if len(corpora) == 1:
+        return rows
     grown = (peaks[-1] - peaks[-2]) / (corpora[-1] - corpora[-2])
     return [*rows, row("memory_growth", grown, "bytes a token", "none", MOST_GROWTH, most=True)]
 
 
 def write_text(n_tokens: int, text: Path) -> None:
-    """Texts of the microworld, one a line, in a process of its own: what the generator remembers is no harvest's."""
+    """Texts of the microworld, one a line, for another process: what the generator remembers is no harvest's."""
     from sae import microworld
 
     with text.open("w", encoding="utf-8") as lines:
@@ -242,7 +244,7 @@ def peak_of(n_tokens: int, text: Path) -> dict[str, int]:
     loaded, config, site = load_model(str(model_folder())), HarvestConfig(), "blocks.2.resid_post"
     before = resident_bytes("VmRSS")
     with text.open(encoding="utf-8") as lines, tempfile.TemporaryDirectory() as folder:
-        corpus = Corpus((Text(line.rstrip("\n")) for line in lines))
+        corpus = Corpus(Text(line.rstrip("\n")) for line in lines)
         for _ in Harvest(loaded, [site], config, Path(folder)).run(corpus, n_tokens):
             pass
     batch = config.batch * config.window * loaded.d_model * 4
@@ -288,14 +290,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--peers", action="store_true", help="also SAELens and dictionary_learning")
     parser.add_argument("--only", choices=(*PARTS, "peers"), help="one part of it")
-    parser.add_argument("--write-text", type=int, metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--peak-of", type=int, metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--text", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.write_text is not None:
-        return write_text(options.write_text, options.text)
     if options.peak_of is not None:
-        return print(json.dumps(peak_of(options.peak_of, options.text)))
+        print(json.dumps(peak_of(options.peak_of, options.text)))
+        return
     shape = QUICK if options.quick else GPT2_SMALL
     parts = [options.only] if options.only else [*PARTS, *(["peers"] if options.peers else [])]
     rows: list[Row] = []
