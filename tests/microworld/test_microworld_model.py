@@ -69,14 +69,14 @@ LEAST = {
 
 
 def test_the_shipped_weights_speak_the_language_as_their_record_says(shipped: LlamaForCausalLM):
-    """The whole score on 2,000 held-out texts, in well under a minute."""
+    """On a quarter of the record's held-out texts; `scripts/train_microworld.py --score` takes all of them."""
     record = json.loads((folder() / "training.json").read_text())["held_out"]
-    figures = score(shipped, n_texts=2000)
+    figures = score(shipped, n_texts=500)
     assert figures["excess_nats"] <= 0.02
-    assert figures["excess_nats"] == pytest.approx(record["excess_nats"], abs=1e-4)
+    assert figures["excess_nats"] == pytest.approx(record["excess_nats"], abs=2e-4)
     for name, least in LEAST.items():
         assert figures[name] >= least, name
-        assert figures[name] == pytest.approx(record[name], abs=0.003), name
+        assert figures[name] == pytest.approx(record[name], abs=0.01), name
 
 
 def test_the_record_of_the_training_says_how_to_repeat_it():
@@ -92,7 +92,7 @@ def test_the_untrained_model_is_the_same_shape_and_knows_nothing(shipped: LlamaF
     assert shapes == {name: p.shape for name, p in shipped.named_parameters()}
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert not torch.equal(untrained(1).lm_head.weight, model.lm_head.weight)
-    figures = score(model, n_texts=20)
+    figures = score(model, n_texts=6)
     assert figures["excess_nats"] > 1
     assert figures["capital"] < 0.5
 
@@ -111,7 +111,7 @@ def run(*options: str, **more: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_script_scores_from_any_directory(tmp_path: Path):
-    done = run("--score", "--json", "--texts", "50", cwd=tmp_path)
+    done = run("--score", "--json", "--texts", "20", cwd=tmp_path)
     figures = json.loads(done.stdout.splitlines()[-1])
     assert {"excess_nats", *LEAST} <= set(figures)
     assert figures["agreement"] >= 0.9
