@@ -60,8 +60,8 @@ MEGABYTE = 1_000_000
 CORPORA = (100_000, 1_000_000, 5_000_000)
 QUICK_CORPORA = (4_000,)
 N_BATCHES_ALLOWED = 2
-MOST_GROWTH = 10
-"""Bytes a token: 0, but for 16 bytes of hash a text, which find copies, and where Python keeps them."""
+MOST_GROWTH = 5
+"""Bytes a token: 0, but for the hashes of texts that find copies."""
 PARTS = ("float32", "stories", "bfloat16", "memory")
 
 

@@ -175,11 +175,11 @@ def _cut_tokens(folder: Path) -> None:
     [
         (_cut, "train-00000.h5"),
         (_remove, "train-00000.h5"),
-        (_other_width, "train-00000.h5"),
-        (_other_dtype, "train-00000.h5"),
+        (_other_width, r"train-00000.h5 has activations/embed of shape \(288, 5\) .* expected \(288, 3\)"),
+        (_other_dtype, r"train-00000.h5 has activations/embed of .* dtype float64 .* expected .* float32"),
         (_other_chunks, "chunks of .100, 3., expected 1024 whole rows"),
         (_fewer_rows, "train-00000.h5"),
-        (_newer, "format 4"),
+        (_newer, r"contents.json has format 4; this version reads up to 3: update sae"),
         (_cut_tokens, "tokens.h5"),
     ],
 )
