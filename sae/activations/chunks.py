@@ -76,7 +76,12 @@ def _read_pieces(descriptor: int, target: memoryview, places: list[int], ends: l
     late: deque[_Late] = deque()
     n_late = at = 0
     for place, end in zip(places, ends, strict=True):
-        n_bytes = _read_at_once(descriptor, target[at:end], place)
+        try:
+            n_bytes = os.preadv(descriptor, [target[at:end]], place, _NOWAIT) if _NOWAIT else 0
+        except OSError as error:  # nothing of it is in memory, or the system cannot tell
+            if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+                raise
+            n_bytes = 0
         if n_bytes < end - at:
             late.append(_Late(at + n_bytes, end, place + n_bytes))
             _announce(descriptor, place + n_bytes, end - at - n_bytes)
@@ -86,16 +91,6 @@ def _read_pieces(descriptor: int, target: memoryview, places: list[int], ends: l
             n_late -= _read_late(descriptor, target, late.popleft())
     for piece in late:
         _read_late(descriptor, target, piece)
-
-
-def _read_at_once(descriptor: int, target: memoryview, place: int) -> int:
-    """Bytes that were read without waiting for the disk; 0 also where the system does not tell."""
-    try:
-        return os.preadv(descriptor, [target], place, _NOWAIT) if _NOWAIT else 0
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
-            return 0
-        raise
 
 
 def _read_late(descriptor: int, target: memoryview, piece: _Late) -> int:
