@@ -36,7 +36,7 @@ def phase_diagram(
     n_cells = len(densities) * len(importances)
     best = toys.losses.view(n_restarts, n_cells).argmin(0)
     W = toys.W.view(n_restarts, n_cells, 2)[best, torch.arange(n_cells)]
-    cells = [phase(w) for w in W]
+    cells: list[Phase] = [phase(w) for w in W]
     return [cells[start : start + len(importances)] for start in range(0, n_cells, len(importances))]
 
 
