@@ -96,7 +96,7 @@ def forty_in_eight(n_steps: int, folder: Path) -> dict[str, Any]:
 
 def phases(n_steps: int, folder: Path) -> dict[str, Any]:
     """The diagram, best of three restarts, for each seed."""
-    config = {"n_features": 2, "n_hidden": 1, "n_steps": n_steps}
+    config = {"n_features": 2, "n_hidden": 1, "n_steps": max(n_steps // 3, 10)}
     found = [phase_diagram(GRID_DENSITIES, GRID_IMPORTANCES, ToyConfig(**config, seed=seed)) for seed in SEEDS]
     figure, axes = plt.subplots(1, len(SEEDS), figsize=(13, 4.2))
     for axis, cells in zip(axes, found, strict=True):

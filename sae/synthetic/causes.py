@@ -3,10 +3,10 @@
     g_f = ⟨w_f, ε⟩ + √(1 − ‖w_f‖²) η_f        ε ~ N(0, I) of each row, η_f ~ N(0, 1)
     f is active where g_f > t_f = Φ⁻¹(1 − p_f)
 
-so each g_f is standard normal, whatever the weights, and p_f is exact; the correlation of g_f and g_h is ⟨w_f, w_h⟩, of
-the rank asked for off the diagonal. What is drawn is a uniform number beside Φ((⟨w_f, ε⟩ − t_f) / √(1 − ‖w_f‖²)), the
-probability given the causes: sixteen bits for every row and feature, and the further bits for the few that they do not
-decide, as they cost less than a normal number each.
+so each g_f is standard normal and p_f holds, whatever the weights; the correlation of g_f and g_h is ⟨w_f, w_h⟩, of the
+rank asked for off the diagonal. What is drawn is a uniform number beside Φ((⟨w_f, ε⟩ − t_f) / √(1 − ‖w_f‖²)), the
+probability given the causes: sixteen bits for every row and feature, and more for the few that pass, which costs less
+than a normal number each. Φ is of single precision, so a probability is off by up to 6e-8.
 """
 
 from typing import NamedTuple
