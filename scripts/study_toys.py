@@ -96,7 +96,7 @@ def forty_in_eight(n_steps: int, folder: Path) -> dict[str, Any]:
 
 def phases(n_steps: int, folder: Path) -> dict[str, Any]:
     """The diagram, best of three restarts, for each seed."""
-    config = {"n_features": 2, "n_hidden": 1, "n_steps": max(n_steps // 3, 10)}
+    config = {"n_features": 2, "n_hidden": 1, "n_steps": max(n_steps // 2, 10)}
     found = [phase_diagram(GRID_DENSITIES, GRID_IMPORTANCES, ToyConfig(**config, seed=seed)) for seed in SEEDS]
     figure, axes = plt.subplots(1, len(SEEDS), figsize=(13, 4.2))
     for axis, cells in zip(axes, found, strict=True):
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("toys"), help="folder of the gates and pictures")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    n_steps = 20 if options.quick else 10_000
+    n_steps = 20 if options.quick else 5_000
     found = {
         "five_in_two": five_in_two(n_steps, options.out),
         "forty_in_eight": forty_in_eight(n_steps, options.out),

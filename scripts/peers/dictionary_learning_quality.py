@@ -38,16 +38,20 @@ def _trainer(said: dict[str, Any], n_steps: int) -> Any:
         # Its default of 1,000 steps is longer than these runs, which it refuses.
         "warmup_steps": min(1000, n_steps // 20),
     }
+    # The threshold that it reads with, and its default of 1,000 steps before it is estimated.
+    late = {"threshold_start_step": min(1000, n_steps // 2)}
     # Its formula for the TopK family, its defaults for the others.
     top_k = 2e-4 / (said["d_sae"] / 2**14) ** 0.5
     match said["preset"]:
         case "topk":
-            return TopKTrainer(k=said["k"], lr=said["factor"] * top_k, **shared)
+            return TopKTrainer(k=said["k"], lr=said["factor"] * top_k, **late, **shared)
         case "batchtopk":
-            return BatchTopKTrainer(k=said["k"], lr=said["factor"] * top_k, **shared)
+            return BatchTopKTrainer(k=said["k"], lr=said["factor"] * top_k, **late, **shared)
         case "matryoshka":
             shares = [1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2]
-            return MatryoshkaBatchTopKTrainer(k=said["k"], group_fractions=shares, lr=said["factor"] * top_k, **shared)
+            return MatryoshkaBatchTopKTrainer(
+                k=said["k"], group_fractions=shares, lr=said["factor"] * top_k, **late, **shared
+            )
         case "relu":
             penalty = {"l1_penalty": 0.1 * said["penalty"], "sparsity_warmup_steps": min(2000, n_steps // 5)}
             return StandardTrainer(lr=said["factor"] * 1e-3, **penalty, **shared)
