@@ -7,7 +7,8 @@
    two digons, a pentagon where they are sparse; and a linear model, which keeps two.
 2. Forty equal features in eight dimensions: dimensions per feature falls from 1 to 1/2 and below.
 3. Two features in one dimension: which of the three phases, by density and relative importance.
-4. A dictionary trained on hidden states of sixteen features in six dimensions.
+4. A dictionary trained on hidden states of sixteen features in six dimensions, with twice as many latents: with as many
+   as features, now and then one latent stands between two of them and another feature is missed.
 
 Writes gates.json and a picture of each. After Elhage et al. 2022, "Toy models of superposition".
 """
@@ -95,7 +96,7 @@ def forty_in_eight(n_steps: int, folder: Path) -> dict[str, Any]:
 
 
 def phases(n_steps: int, folder: Path) -> dict[str, Any]:
-    """The diagram, best of three restarts, for each seed."""
+    """The diagram for each seed."""
     config = {"n_features": 2, "n_hidden": 1, "n_steps": max(n_steps // 2, 10)}
     found = [phase_diagram(GRID_DENSITIES, GRID_IMPORTANCES, ToyConfig(**config, seed=seed)) for seed in SEEDS]
     figure, axes = plt.subplots(1, len(SEEDS), figsize=(13, 4.2))
@@ -121,9 +122,9 @@ def dictionaries(n_steps: int, n_tokens: int) -> dict[str, Any]:
     found, chance = [], []
     for seed in SEEDS:
         config = ToyConfig(n_features=16, n_hidden=6, n_steps=n_steps, seed=seed)
-        toys = train_toys(config, torch.tensor([0.04]), torch.ones(1, 16))
+        toys = train_toys(config, torch.tensor([0.02]), torch.ones(1, 16))
         rows = _learnt(toys, n_tokens, seed)
-        random = torch.randn(16, 6, generator=torch.Generator().manual_seed(seed))
+        random = torch.randn(32, 6, generator=torch.Generator().manual_seed(seed))
         for values, each in ((found, rows), (chance, random)):
             values.append(float(paired(toys.W[0].T, each).cosines.mean()))
     return {"mcc": found, "mcc_of_random_rows": chance, "holds": min(found) >= 0.9}
@@ -131,7 +132,7 @@ def dictionaries(n_steps: int, n_tokens: int) -> dict[str, Any]:
 
 def _learnt(toys: Toys, n_tokens: int, seed: int) -> Tensor:
     h = toys.hidden(0, 100_000, seed)
-    config = TrainConfig(preset="topk", d_sae=16, l0=1, tokens=n_tokens, batch=256, seed=seed)
+    config = TrainConfig(preset="topk", d_sae=32, l0=1, tokens=n_tokens, batch=256, seed=seed)
     return sae.train(h[h.norm(dim=1) > 1e-3], config).finish().W_dec.detach()
 
 
@@ -174,7 +175,7 @@ def main() -> None:
         "five_in_two": five_in_two(n_steps, options.out),
         "forty_in_eight": forty_in_eight(n_steps, options.out),
         "phases": phases(n_steps, options.out),
-        "dictionaries": dictionaries(n_steps, 2_560 if options.quick else 200_000),
+        "dictionaries": dictionaries(n_steps, 2_560 if options.quick else 100_000),
     }
     (options.out / "gates.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for name, gate in found.items():

@@ -1,7 +1,8 @@
 """The phase diagram of two features in one dimension: ignored, dedicated, or superposed.
 
 The first feature has importance 1, the second importance r; both have density p. Of several restarts the one with the
-least loss counts, since gradient descent may end in a local minimum. Elhage et al. 2022, "Toy models of superposition".
+least loss counts: where both weights begin with the same sign, which happens half of the time, gradient descent seldom
+finds the antipodal pair. Elhage et al. 2022, "Toy models of superposition".
 """
 
 from typing import Literal
@@ -20,7 +21,7 @@ def phase_diagram(
     densities: Float[Tensor, "density"],
     importances: Float[Tensor, "importance"],
     config: ToyConfig,
-    n_restarts: int = 3,
+    n_restarts: int = 8,
 ) -> list[list[Phase]]:
     """What becomes of the second feature, by density and relative importance.
 

@@ -45,7 +45,7 @@ def test_a_linear_model_keeps_the_principal_components():
 
 
 def test_the_phases_of_two_features_in_one_dimension():
-    config = toys.ToyConfig(n_features=2, n_hidden=1, n_steps=500, batch=512, learning_rate=1e-2)
+    config = toys.ToyConfig(n_features=2, n_hidden=1, n_steps=400, batch=256, learning_rate=1e-2)
     dense, sparse = phase_diagram(torch.tensor([1.0, 0.05]), torch.tensor([0.3, 3.0]), config)
     assert dense == ["ignored", "dedicated"]
     assert sparse == ["superposed", "superposed"]
@@ -100,15 +100,15 @@ def test_a_feature_that_is_not_there_has_no_dimension():
 
 
 def test_a_dictionary_finds_the_features_of_a_hidden_state():
-    config = toys.ToyConfig(n_features=16, n_hidden=6, n_steps=1000, batch=256, learning_rate=8e-3)
-    trained = toys.train_toys(config, torch.tensor([0.04]), torch.ones(1, 16))
+    config = toys.ToyConfig(n_features=16, n_hidden=6, n_steps=800, batch=256, learning_rate=8e-3)
+    trained = toys.train_toys(config, torch.tensor([0.02]), torch.ones(1, 16))
     assert bool(represented(trained.W).all())
     h = trained.hidden(0, 50_000)
-    run = TrainConfig(preset="topk", d_sae=16, l0=1, tokens=100_000, batch=256)
+    run = TrainConfig(preset="topk", d_sae=32, l0=1, tokens=60_000, batch=256)
     found = sae.train(h[h.norm(dim=1) > 1e-3], run).finish().W_dec.detach()
-    planted, random = trained.W[0].T, torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
+    planted, random = trained.W[0].T, torch.randn(32, 6, generator=torch.Generator().manual_seed(0))
     assert float(paired(planted, found).cosines.mean()) > 0.9
-    assert float(paired(planted, random).cosines.mean()) < 0.8
+    assert float(paired(planted, random).cosines.mean()) < 0.85
 
 
 @pytest.mark.parametrize(
