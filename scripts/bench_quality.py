@@ -141,7 +141,7 @@ def made(task: Task, run: Run, runs: Runs, folder: Path) -> None:
         found = ours(task, run, stream, test)
     else:
         penalty = _penalty(run, runs)
-        found = peer_run(run, task, stream, test, folder, penalty) | {}
+        found = peer_run(run, task, stream, test, folder, penalty)
         scores = truth_scores(test, found.pop("coder"), n_scored(task))
         found |= written(scores)
     runs.add(run, found)

@@ -43,9 +43,9 @@ PHASES = ("ignored", "dedicated", "superposed")
 def five_in_two(n_steps: int, folder: Path) -> dict[str, Any]:
     """Digons and pentagons, over all seeds; the picture shows the first."""
     importance = (0.9 ** torch.arange(5.0)).expand(len(DENSITIES), 5)
-    sizes = {"n_features": 5, "n_hidden": 2, "n_steps": n_steps}
-    trained = [train_toys(ToyConfig(**sizes, seed=seed), DENSITIES, importance) for seed in SEEDS]
-    linear = train_toys(ToyConfig(**sizes, output="linear"), DENSITIES[-1:], importance[-1:])
+    config = ToyConfig(n_features=5, n_hidden=2, n_steps=n_steps)
+    trained = [train_toys(config.model_copy(update={"seed": seed}), DENSITIES, importance) for seed in SEEDS]
+    linear = train_toys(config.model_copy(update={"output": "linear"}), DENSITIES[-1:], importance[-1:])
     figure, axes = plt.subplots(len(SEEDS), len(DENSITIES), figsize=(16, 6.4), squeeze=False)
     for row, toys in zip(axes, trained, strict=True):
         for axis, W, density in zip(row, toys.W, DENSITIES, strict=True):
@@ -69,8 +69,8 @@ def five_in_two(n_steps: int, folder: Path) -> dict[str, Any]:
 def forty_in_eight(n_steps: int, folder: Path) -> dict[str, Any]:
     """Dimensions per feature, and what each feature has."""
     importance = torch.ones(len(WIDE_DENSITIES), 40)
-    config = {"n_features": 40, "n_hidden": 8, "n_steps": n_steps}
-    trained = [train_toys(ToyConfig(**config, seed=seed), WIDE_DENSITIES, importance) for seed in SEEDS]
+    config = ToyConfig(n_features=40, n_hidden=8, n_steps=n_steps)
+    trained = [train_toys(config.model_copy(update={"seed": seed}), WIDE_DENSITIES, importance) for seed in SEEDS]
     figure, axis = plt.subplots(figsize=(7, 5))
     for toys in trained:
         axis.plot(1 / WIDE_DENSITIES, dimensions_per_feature(toys.W), "k-", lw=0.8)
@@ -97,8 +97,9 @@ def forty_in_eight(n_steps: int, folder: Path) -> dict[str, Any]:
 
 def phases(n_steps: int, folder: Path) -> dict[str, Any]:
     """The diagram for each seed."""
-    config = {"n_features": 2, "n_hidden": 1, "n_steps": max(n_steps // 2, 10)}
-    found = [phase_diagram(GRID_DENSITIES, GRID_IMPORTANCES, ToyConfig(**config, seed=seed)) for seed in SEEDS]
+    config = ToyConfig(n_features=2, n_hidden=1, n_steps=max(n_steps // 2, 10))
+    seeded = [config.model_copy(update={"seed": seed}) for seed in SEEDS]
+    found = [phase_diagram(GRID_DENSITIES, GRID_IMPORTANCES, one) for one in seeded]
     figure, axes = plt.subplots(1, len(SEEDS), figsize=(13, 4.2))
     for axis, cells in zip(axes, found, strict=True):
         axis.imshow([[PHASES.index(cell) for cell in line] for line in cells], cmap="viridis", vmin=0, vmax=2)

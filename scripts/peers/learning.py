@@ -56,5 +56,6 @@ def write(
             found["latents"].append(latent.numpy())
             found["values"].append(code[row, latent].numpy())
             found["y"].append(decode(code).float().numpy())
-    np.savez(said["found"], W_dec=W_dec.detach().float().numpy(), **{k: np.concatenate(v) for k, v in found.items()})
+    arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in found.items()}
+    np.savez(said["found"], W_dec=W_dec.detach().float().numpy(), **arrays)
     print(json.dumps(more))

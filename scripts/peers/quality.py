@@ -74,16 +74,15 @@ def peer_run(run: Any, task: Any, stream: Stream, test: Stream, folder: Path, pe
     _write_rows(folder, task, run, stream, test)
     low, high, guess = 0.0, float("inf"), 1.0 if penalty is None else penalty
     bisecting = (run.library, run.preset) in BISECTED and penalty is None
-    tries = []
-    for _ in range(_N_TRIES if bisecting else 1):
-        found = _trained(run, task, folder, guess)
-        coder = Recorded(folder)
+    tries: list[tuple[float, float]] = []
+    while True:
+        found, coder = _trained(run, task, folder, guess), Recorded(folder)
         tries.append((guess, coder.l0))
-        if not bisecting or abs(coder.l0 / task.l0 - 1) <= _WITHIN:
-            break
+        near = abs(coder.l0 / task.l0 - 1) <= _WITHIN
+        if near or not bisecting or len(tries) == _N_TRIES:
+            return found | {"coder": coder, "penalty": guess, "tries": tries}
         low, high = (guess, high) if coder.l0 > task.l0 else (low, guess)
         guess = _next(low, high)
-    return found | {"coder": coder, "penalty": tries[-1][0], "tries": tries}
 
 
 def _next(low: float, high: float) -> float:
