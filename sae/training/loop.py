@@ -58,6 +58,7 @@ def loop(
         done = step(state, batches.batch(state.step), recipe)
         logged = state.step % config.log_every_steps == 0 or state.step == config.n_steps
         metrics = _metrics(state, done, recipe) | clock.rate(state.n_tokens) if logged else {}
+        del done  # its batch would stay beside the next one
         yield Progress(state.step, state.n_tokens, metrics)
 
 
@@ -72,6 +73,7 @@ def recipe_of(state: State, config: TrainConfig, term: Term = NO_TERM, mesh: Mes
         rows=rows_of(config),
         resamples=resamples(config),
         precision=getattr(torch, config.precision),
+        selection=None if config.selection == "as_precision" else getattr(torch, config.selection),
         seed=config.seed or 0,
         accumulate=config.accumulate,
         term=term,
