@@ -199,8 +199,8 @@ def compared(task: Task, preset: str, d_sae: int, own: Runs, kept: Runs) -> list
                 factor = chosen(library, preset, d_sae, kept)
                 if factor is not None:
                     others[library] = mean(library, preset, d_sae, factor if label == "best" else 1.0, kept, number)
-            factor = chosen("ours", preset, d_sae, own) or 1.0
-            value = mean("ours", preset, d_sae, factor if label == "best" else 1.0, own, number)
+            factor = (chosen("ours", preset, d_sae, own) or 1.0) if label == "best" else 1.0
+            value = mean("ours", preset, d_sae, factor, own, number)
             against = "; ".join(f"{name} {other}" for name, other in others.items())
             target = max((other.value for other in others.values()), default=None)
             name = f"{preset}_{d_sae}_{number}_{label}"
