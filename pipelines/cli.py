@@ -20,7 +20,7 @@ from sae.core.errors import InputError, WorldError, nearest
 
 STAGE_COMMANDS = ("harvest", "train", "evaluate", "catalogue", "probe", "steer", "validate", "report")
 COMMANDS = ("run", "plan", *STAGE_COMMANDS, "merge", "health", "verify")
-FLAGS = ("--store", "--json", "--with-parents", "--part", "--repair", "--help", "--version")
+FLAGS = ("--store", "--json", "--with-parents", "--part", "--repair", "--compare", "--help", "--version")
 
 
 @dataclass
@@ -29,12 +29,14 @@ class Arguments:
 
     command: str = ""
     positional: str = ""
+    others: list[str] = field(default_factory=list)
     overrides: list[tuple[str, str]] = field(default_factory=list)
     store: str = ""
     json: bool = False
     with_parents: bool = False
     part: str = ""
     repair: bool = False
+    compare: bool = False
     help: bool = False
     version: bool = False
 
@@ -100,8 +102,15 @@ def parse(words: Sequence[str]) -> Arguments:
                 arguments.with_parents = True
             case "--repair":
                 arguments.repair = True
+            case "--compare":
+                arguments.compare = True
             case _:
                 _take_valued(arguments, name, value if equals else _next_value(name, rest))
+    if arguments.others and not arguments.compare:
+        raise InputError(
+            f"unexpected {arguments.others[0]!r} after {arguments.positional!r}; overrides are written --section.key "
+            "value"
+        )
     return arguments
 
 
@@ -132,9 +141,7 @@ def _take_positional(arguments: Arguments, word: str) -> None:
     elif not arguments.positional:
         arguments.positional = word
     else:
-        raise InputError(
-            f"unexpected {word!r} after {arguments.positional!r}; overrides are written --section.key value"
-        )
+        arguments.others.append(word)
 
 
 def _dispatch(arguments: Arguments) -> int:
@@ -155,7 +162,11 @@ def _dispatch(arguments: Arguments) -> int:
             else "a configuration: a YAML file or a shipped name"
         )
         raise InputError(f"sae {arguments.command} needs {what}; see sae {arguments.command} --help")
+    if arguments.compare and arguments.command != "evaluate":
+        raise InputError(f"--compare belongs to sae evaluate, not to sae {arguments.command}")
     match arguments.command:
+        case "evaluate" if arguments.compare:
+            return _compare(arguments)
         case "verify":
             return _verify(arguments)
         case "health":
@@ -231,6 +242,18 @@ def _run(arguments: Arguments) -> int:
         print(json.dumps(result))
     elif not whole:
         print(result["path"])
+    return 0
+
+
+def _compare(arguments: Arguments) -> int:
+    from pipelines.compare import compare_all, show
+    from sae.core.artifact import Store
+
+    _is_job(arguments)  # refuses several processes
+    names = [arguments.positional, *arguments.others]
+    compared = compare_all(names, arguments.overrides, Store(_store_of(arguments)), arguments.with_parents)
+    show(compared, sys.stderr if arguments.json else sys.stdout)
+    print(json.dumps(compared.record()) if arguments.json else compared.artifact.path)
     return 0
 
 

@@ -50,7 +50,7 @@ STAGES = {
     for stage in (
         Stage("harvest", "activations", (), ("model", "model_dtype", "model_options", "site", "text")),
         Stage("train", "dictionaries", ("harvest",), ()),
-        Stage("evaluate", "evaluations", ("harvest", "train"), ("seed", "model")),
+        Stage("evaluate", "evaluations", ("harvest", "train"), ("seed", "model", "concepts")),
         Stage("catalogue", "catalogues", ("harvest", "train"), ("seed", "model")),
         Stage("probe", "findings", ("harvest", "train"), ("seed", "model", "concepts")),
         Stage("steer", "findings", ("harvest", "train", "probe"), ("seed", "model", "concepts")),
@@ -175,7 +175,11 @@ class Run:
         if found is not None:
             ConsoleProgress(label).say(f"reused {planned.hash}")
             return Outcome(stage.name, found, reused=True)
-        parents = self.parents(member, stage)
+        return self.made(planned, self.parents(member, stage), label, member)
+
+    def made(self, planned: Planned, parents: Mapping[str, Artifact], label: str, member: int = 0) -> Outcome:
+        """Runs one stage on its parents and publishes what it made."""
+        stage = planned.stage
         with self.store.building(stage.kind, planned.hash) as building:
             found = self.find(planned)
             if found is not None:  # another process published it while we waited for the lock
@@ -277,11 +281,13 @@ class Run:
         parents = {name: self.plan(member, STAGES[name]).hash for name in stage.parents}
         if stage.name == "report":
             parents = {f"{i}.{n}": a.hash for i in range(len(self.members)) for n, a in self.artifacts(i).items()}
+        # An evaluation without probing reads no labelled texts.
+        reads = [key for key in stage.reads if key != "concepts" or getattr(config, "probe_texts", None) != 0]
         inputs = {
             "stage": stage.name,
             "version": stage.module.VERSION,
             "section": config.hashed(),
-            "keys": {key: self._key(experiment, key) for key in stage.reads},
+            "keys": {key: self._key(experiment, key) for key in reads},
             "parents": parents,
         }
         inputs["keys"] |= _content_of_paths(config)

@@ -40,6 +40,12 @@ _PARTS = """
   --repair              make the damaged files of a published harvest again
 """
 
+_COMPARE = """
+  --compare             compare the members of a sweep in pairs, and those of other configurations and folders of
+                        dictionaries or evaluations that are named after CONFIG: sae evaluate CONFIG [OTHER …] --compare
+                        overrides of keys are for every configuration
+"""
+
 
 def of(command: str) -> str:
     """The help of a command, or of the whole program."""
@@ -59,6 +65,8 @@ def of(command: str) -> str:
             return head + _configs() + "\n" + _section("harvest") + _COMMON
         case "harvest":
             return head + _configs() + _PARTS + "\n" + _section(command) + _COMMON
+        case "evaluate":
+            return head + _configs() + _COMPARE + "\n" + _section(command) + _COMMON
         case _:
             return head + _configs() + "\n" + _section(command) + _COMMON
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from pipelines.stage import Inputs, Progress
 from sae.core.config import Strict
 
-VERSION = 2
+VERSION = 3
 
 
 class ReportConfig(Strict):

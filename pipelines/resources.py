@@ -84,6 +84,7 @@ class Resources:
         return [text for variable in microworld.VARIABLES for text in _embedded_concepts(variable)]
 
 
+@functools.cache
 def _embedded_concepts(variable: str) -> list[LabelledText]:
     n_texts = max(N_CONCEPT_TEXTS, N_PER_LABEL * len(microworld.labels(variable)))
     return microworld.labelled(variable, n_texts, seed=0)

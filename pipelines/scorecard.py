@@ -15,6 +15,7 @@ COLUMNS = {
     "fvu": ("FVU", "4f"),
     "l0": ("L0", "1f"),
     "dead_fraction": ("dead", "3f"),
+    "description_bits": ("bits", "1f"),
     "ce_loss_recovered": ("CE recovered", "4f"),
     "delta_ce_nats": ("ΔCE, nats", "4f"),
     "kl_nats": ("KL, nats", "4f"),
@@ -23,6 +24,7 @@ NAMES = {
     "dictionary": "dictionary",
     "untrained": "untrained dictionary",
     "pca": "PCA, as many components",
+    "resample_ablation": "resample ablation",
     "mean_ablation": "mean ablation",
     "zero_ablation": "zero ablation",
 }
@@ -108,7 +110,10 @@ def _contenders(artifacts: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
 def _caption(artifacts: Mapping[str, Artifact]) -> str:
     scores = json.loads((artifacts["evaluate"].path / "scores.json").read_text(encoding="utf-8"))
     counts = f"{scores['n_tokens']:,} tokens of {scores['n_documents']:,} documents"
-    return f"95 % intervals by bootstrap over documents; {counts}.\nSmaller is better, except for CE recovered."
+    return (
+        f"95 % intervals by bootstrap over documents; {counts}.\nSmaller is better, except for CE "
+        "recovered. Bits: what a token's code costs (description length)."
+    )
 
 
 def _cell(score: Mapping[str, Any] | None, digits: str) -> str:

@@ -71,3 +71,27 @@ def false_discovery(p_values: Sequence[float | None]) -> list[float | None]:
         smallest = min(smallest, p * len(known) / rank)
         q_values[i] = smallest
     return q_values
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values (1979) in the order given: with those below 0.05, in 95 % of all cases none is wrong.
+
+    It asks nothing of how the tests depend on one another, unlike the false discovery rate.
+    """
+    adjusted, largest, n = [0.0] * len(p_values), 0.0, len(p_values)
+    for rank, i in enumerate(sorted(range(n), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (n - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def difference_p(difference: float, standard_error: float, n_documents: int) -> float:
+    """Two-sided p of a difference between pairs, by Student's t over documents; 1 for no difference at all.
+
+    A difference that is the same in every resample has no error, and a p of 0.
+    """
+    from scipy.stats import t
+
+    if difference == 0:
+        return 1.0
+    return float(2 * t.sf(abs(difference) / standard_error, n_documents - 1)) if standard_error > 0 else 0.0

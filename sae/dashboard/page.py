@@ -16,13 +16,16 @@ from sae.core.artifact import Artifact
 from sae.core.records import Finding
 from sae.dashboard.cards import MIN_ACTIVE, N_SHADES, Card, cards_of
 from sae.dashboard.claims import KNOWLEDGE, Claims, claims_of, is_about_best_latent
+from sae.dashboard.comparison import comparison_of
 from sae.dashboard.curves import curves_of
 from sae.dashboard.density import Densities, densities_of
 from sae.dashboard.doses import Doses, doses_of
 from sae.dashboard.facts import facts_of
 from sae.dashboard.health import health_of
+from sae.dashboard.labelled import labelled_of
 from sae.dashboard.member import FINDING_STAGES, Member, read_members
-from sae.dashboard.scorecard import METRICS, scorecard_of, sweep_rows
+from sae.dashboard.scorecard import scorecard_of, sweep_rows, swept_metrics
+from sae.dashboard.shape import shape_of
 from sae.dashboard.stability import seed_groups, stability_table
 from sae.probe.knowledge import Question
 
@@ -70,15 +73,20 @@ def report(title: str, n_cards: int, members: Sequence[Mapping[str, Artifact]], 
     read = read_members(members)
     parts, densities = _parts(read, n_cards)
     html = (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             title=title,
             facts=facts_of(read, settings),
             health=health_of(read),
-            scorecards=[card for member in read if (card := scorecard_of(member)) is not None],
+            scorecards=[
+                (card, shape_of(member), labelled_of(member))
+                for member in read
+                if (card := scorecard_of(member)) is not None
+            ],
             sweep=sweep_rows(read) if len(read) > 1 else (),
-            metrics=METRICS,
+            metrics=swept_metrics(),
+            comparison=comparison_of(read),
             stability=stability_table(seed_groups(members)),
             curves=curves_of(read),
             densities=densities,
@@ -92,7 +100,8 @@ def report(title: str, n_cards: int, members: Sequence[Mapping[str, Artifact]], 
     return Report(html, sum(len(part.cards) for part in parts))
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates; whatever is put into them is escaped."""
     return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,

@@ -43,6 +43,20 @@ class Mark(NamedTuple):
     name: str
 
 
+class Place(NamedTuple):
+    """One dictionary in a plane of two measures."""
+
+    colour: str
+    name: str
+    x: Number
+    y: Number
+    low: Number
+    high: Number
+    """The interval of y; equal to y where there is none."""
+    beaten: bool
+    """Whether another one is better in y and no worse in x: drawn hollow."""
+
+
 class Frame(NamedTuple):
     """What the two axes show, with units."""
 
@@ -101,6 +115,24 @@ def histogram(
             alone = len(counts) == 1
             canvas.stairs(heights, edges, color=colour, fill=alone, alpha=0.75 if alone else 1)
         canvas.set_ylim(bottom=0)
+        _ticks(canvas, frame)
+
+    return draw(name, title, paint)
+
+
+def front(name: str, title: str, frame: Frame, places: Sequence[Place]) -> Markup:
+    """Points with intervals; those that none beats are filled, and a broken line joins them."""
+
+    def paint(canvas: Axes) -> None:
+        _prepare(canvas, frame)
+        best = sorted((place.x, place.y) for place in places if not place.beaten)
+        canvas.plot(*zip(*best, strict=True), color=MUTED, linewidth=1, linestyle=(0, (3, 2)), zorder=1)
+        for place in places:
+            canvas.plot([place.x] * 2, [place.low, place.high], color=place.colour, linewidth=1.2, zorder=2)
+            face = "white" if place.beaten else place.colour
+            canvas.plot([place.x], [place.y], "o", color=place.colour, markerfacecolor=face, markersize=5.5, zorder=3)
+            canvas.annotate(place.name, (place.x, place.y), (5, 4), textcoords="offset points", color=place.colour)
+        canvas.margins(0.12)
         _ticks(canvas, frame)
 
     return draw(name, title, paint)

@@ -64,10 +64,12 @@ class FiringDocuments:
         return dead / self.n_latents
 
 
-def recentred(samples: Float[np.ndarray, "resample"], value: float) -> Float[np.ndarray, "resample"]:
-    """The resampled shares shifted so that their mean is `value`, within [0, 1].
+def recentred(
+    samples: Float[np.ndarray, "resample"], value: float, largest: float = 1.0
+) -> Float[np.ndarray, "resample"]:
+    """Resampled counts or shares shifted so that their mean is `value`, within 0 and `largest`.
 
     What remains is their spread: how much the share depends on which documents were read. It says nothing of
     latents that would fire in a longer text, which is why `n_tokens` stands beside every dead fraction.
     """
-    return np.clip(samples - samples.mean() + value, 0, 1)
+    return np.clip(samples - samples.mean() + value, 0, largest)

@@ -1,15 +1,16 @@
-"""From sums per document to scores with intervals.
+"""From sums per document to scores with intervals, and to the smallest difference that so many documents could show.
 
-With weights w over the documents (ones for the value, multinomial counts for a resample):
+Intervals are the percentiles of resampled documents (`sae.evaluation.metrics` says what is computed of each resample).
+`detectable` is 2.80 standard errors: a true difference of that size is found by a two-sided test at the 5 % level with
+a probability of 80 %, for z(0.975) + z(0.8) = 1.960 + 0.842 (Bloom 1995, Evaluation Review 19:547). Of one number it
+is a difference from a fixed value, of a difference one from zero.
 
-    fvu = w·E / w·V                                E = Σ‖x − y‖², V = Σ‖x − x̄‖²
-    ce_loss_recovered = w·(CE_zero − CE_spliced) / w·(CE_zero − CE_model)
-
-The mean x̄ is that of all documents and stays what it is in every resample: about a resample's own mean its variance
-would be smaller, and its fvu larger, than that of fresh documents.
+What counts latents is biased in a resample, which leaves out about e^{−1} of the documents: these samples are shifted
+to their value, so that only their spread is used.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -17,15 +18,22 @@ from jaxtyping import Float
 from sae.core.config import Strict
 from sae.core.uncertainty import percentile_interval, resampling_weights
 from sae.evaluation.firing import recentred
+from sae.evaluation.metrics import (
+    HISTOGRAM_EDGES,
+    Samples,
+    Weights,
+    densities_of,
+    mean_ce,
+    samples_of,
+)
 from sae.evaluation.sums import ContenderSums, TextSums
 
-Weights = Float[np.ndarray, "resample document"]
-Samples = dict[str, Float[np.ndarray, "_"]]
-
-SMALLEST_EFFECT_NATS = 1e-6
-"""An ablation that changes the loss by less is rounding: nothing can be recovered of it."""
 COMPARED = ("fvu", "delta_ce_nats")
 """Metrics whose differences between contenders are reported."""
+DETECTABLE_ERRORS = 2.8016
+"""Standard errors that a difference must have to be found in 80 % of all samples at the 5 % level."""
+_BIASED = {"dead_fraction": 1.0, "dense_fraction": 1.0, "description_bits": np.inf}
+"""Metrics that count latents, with their largest value."""
 
 
 class Score(Strict):
@@ -34,9 +42,20 @@ class Score(Strict):
     value: float | None
     low: float | None
     high: float | None
+    detectable: float | None = None
+    """The smallest true difference that this many documents would show (80 % power, 5 % level)."""
 
 
 Table = dict[str, dict[str, Score]]
+
+
+class DensityHistogram(Strict):
+    """How many latents have which density."""
+
+    log10_edges: tuple[float, ...]
+    """What is rarer than the first edge falls into the first bin."""
+    latents: tuple[Score, ...]
+    """Of each bin; those that fire nowhere are in none."""
 
 
 class Scores(Strict):
@@ -47,32 +66,72 @@ class Scores(Strict):
     contenders: Table
     differences: Table
     """First contender minus each other, paired over documents."""
+    densities: dict[str, DensityHistogram]
+    """Of the contenders that have latents."""
     notes: tuple[str, ...]
+
+
+class Scored(NamedTuple):
+    """Scores, and the resamples that their intervals are of."""
+
+    scores: Scores
+    resamples: dict[str, Samples]
+    """By contender and metric; the n-th of any dictionary on the same documents is of the same documents."""
+
+
+class More(NamedTuple):
+    """A score that is not made of sums over the text: its value, and its resamples."""
+
+    value: float
+    samples: Float[np.ndarray, "resample"]
+
+
+def with_more(scored: Scored, more: Mapping[str, Mapping[str, More]]) -> Scored:
+    """Adds scores of contenders, by name and metric."""
+    table = {
+        name: {**scores, **{metric: score_of(*one) for metric, one in more.get(name, {}).items()}}
+        for name, scores in scored.scores.contenders.items()
+    }
+    resamples = {
+        name: {**samples, **{metric: one.samples for metric, one in more.get(name, {}).items()}}
+        for name, samples in scored.resamples.items()
+    }
+    return Scored(scored.scores.model_copy(update={"contenders": table}), resamples)
 
 
 def score(
     text: TextSums, contenders: Mapping[str, ContenderSums], seed: int, n_resamples: int = 1000, level: float = 0.95
-) -> Scores:
+) -> Scored:
     """Scores with percentile intervals over resampled documents.
 
     Args:
         text: sums of the model and its activations.
-        contenders: sums by name; the first is compared with the others, `zero_ablation` and `mean_ablation` are the
-            floors of the recovered loss where they are there.
+        contenders: sums by name; the first is compared with the others, `zero_ablation`, `mean_ablation` and
+            `resample_ablation` are the floors of the recovered loss where they are there.
         seed: seed of the resampling.
         n_resamples: bootstrap resamples; the same for all contenders.
         level: confidence.
     """
     n_documents = len(text.n_tokens)
     once, resamples = np.ones((1, n_documents)), _resamples(n_documents, n_resamples, seed)
-    values, samples = (_samples(weights, text, contenders) for weights in (once, resamples))
+    values, samples = (samples_of(weights, text, contenders) for weights in (once, resamples))
     for name, own in samples.items():
-        if "dead_fraction" in own and len(resamples):
-            own["dead_fraction"] = recentred(own["dead_fraction"], float(values[name]["dead_fraction"][0]))
+        for metric, largest in _BIASED.items():
+            if metric in own and len(resamples):
+                own[metric] = recentred(own[metric], float(values[name][metric][0]), largest)
     table = {name: _scores(values[name], samples[name], level) for name in contenders}
-    model = _scores({"ce_nats": _mean_ce(once, text)}, {"ce_nats": _mean_ce(resamples, text)}, level)
-    differences = _differences(values, samples, level)
-    return Scores(model=model, contenders=table, differences=differences, notes=_notes(table, n_documents))
+    model = _scores({"ce_nats": mean_ce(once, text)}, {"ce_nats": mean_ce(resamples, text)}, level)
+    densities = {
+        name: _histogram(resamples, text, sums, level) for name, sums in contenders.items() if sums.usage.n_latents
+    }
+    scores = Scores(
+        model=model,
+        contenders=table,
+        differences=_differences(values, samples, level),
+        densities=densities,
+        notes=_notes(table, n_documents),
+    )
+    return Scored(scores, samples)
 
 
 def _resamples(n_documents: int, n_resamples: int, seed: int) -> Weights:
@@ -82,56 +141,13 @@ def _resamples(n_documents: int, n_resamples: int, seed: int) -> Weights:
     return resampling_weights(n_documents, n_resamples, seed).astype(float)
 
 
-def _samples(weights: Weights, text: TextSums, contenders: Mapping[str, ContenderSums]) -> dict[str, Samples]:
-    variance = _variance(weights, text)
-    return {name: _of_contender(weights, text, sums, contenders, variance) for name, sums in contenders.items()}
-
-
-def _of_contender(
-    weights: Weights,
-    text: TextSums,
-    own: ContenderSums,
-    contenders: Mapping[str, ContenderSums],
-    variance: Float[np.ndarray, "resample"],
-) -> Samples:
-    n_tokens, n_targets = weights @ text.n_tokens, weights @ text.n_targets
-    ce = _ratio(weights @ own.ce, n_targets)
-    samples = {"fvu": _ratio(weights @ own.squared_error, variance), "l0": _ratio(weights @ own.n_active, n_tokens)}
-    if own.firing.n_latents:
-        samples["dead_fraction"] = own.firing.dead_fractions(weights)
-    samples |= {"ce_nats": ce, "delta_ce_nats": ce - _mean_ce(weights, text)}
-    for metric, floor in (("ce_loss_recovered", "zero_ablation"), ("ce_loss_recovered_mean", "mean_ablation")):
-        if floor in contenders:
-            samples[metric] = _recovered(weights, text, own, contenders[floor])
-    samples["kl_nats"] = _ratio(weights @ own.kl, n_targets)
-    return samples
-
-
-def _variance(weights: Weights, text: TextSums) -> Float[np.ndarray, "resample"]:
-    if text.n_tokens.sum() == 0:
-        return np.zeros(len(weights))
-    offset = text.sums.sum(0) / text.n_tokens.sum()
-    deviations = text.squares - 2 * text.sums @ offset + text.n_tokens * (offset @ offset)
-    variance = weights @ deviations
-    # Equal activations leave a rest of rounding, not zero.
-    return np.where(variance > 1e-12 * (weights @ text.squares), variance, 0)
-
-
-def _recovered(
-    weights: Weights, text: TextSums, own: ContenderSums, floor: ContenderSums
-) -> Float[np.ndarray, "resample"]:
-    effect = weights @ (floor.ce - text.ce)
-    real = np.abs(effect) > SMALLEST_EFFECT_NATS * (weights @ text.n_targets)
-    return _ratio(weights @ (floor.ce - own.ce), np.where(real, effect, 0))
-
-
-def _mean_ce(weights: Weights, text: TextSums) -> Float[np.ndarray, "resample"]:
-    return _ratio(weights @ text.ce, weights @ text.n_targets)
-
-
-def _ratio(a: Float[np.ndarray, "resample"], b: Float[np.ndarray, "resample"]) -> Float[np.ndarray, "resample"]:
-    """a / b, not a number where b is zero."""
-    return np.divide(a, b, out=np.full_like(a, np.nan), where=b != 0)
+def _histogram(resamples: Weights, text: TextSums, own: ContenderSums, level: float) -> DensityHistogram:
+    values = densities_of(np.ones((1, len(text.n_tokens))), text, own).histogram[0]
+    samples = densities_of(resamples, text, own).histogram
+    bins = []
+    for value, column in zip(values.tolist(), samples.T, strict=True):
+        bins.append(score_of(value, recentred(column, value, np.inf) if len(column) else column, level))
+    return DensityHistogram(log10_edges=tuple(HISTOGRAM_EDGES.tolist()), latents=tuple(bins))
 
 
 def _differences(values: dict[str, Samples], samples: dict[str, Samples], level: float) -> Table:
@@ -147,24 +163,33 @@ def _differences(values: dict[str, Samples], samples: dict[str, Samples], level:
 
 
 def _scores(values: Samples, samples: Samples, level: float) -> dict[str, Score]:
-    return {metric: _score(float(value[0]), samples[metric], level) for metric, value in values.items()}
+    return {metric: score_of(float(value[0]), samples[metric], level) for metric, value in values.items()}
 
 
-def _score(value: float, samples: Float[np.ndarray, "resample"], level: float) -> Score:
+def score_of(value: float, samples: Float[np.ndarray, "resample"], level: float = 0.95) -> Score:
+    """A value with the interval of its resamples, and what they could detect."""
     if not np.isfinite(value):
         return Score(value=None, low=None, high=None)
-    if not np.isfinite(samples).any():
+    finite = samples[np.isfinite(samples)]
+    if not len(finite):
         return Score(value=value, low=None, high=None)
-    interval = percentile_interval(samples, level)
-    return Score(value=value, low=interval.low, high=interval.high)
+    interval = percentile_interval(finite, level)
+    return Score(value=value, low=interval.low, high=interval.high, detectable=DETECTABLE_ERRORS * float(finite.std()))
 
 
 WHY_UNDEFINED = {
     "fvu": "all activations are equal",
+    "cosine": "no tokens",
+    "relative_norm": "all activations are zero",
     "l0": "no tokens",
+    "l0_std": "no tokens",
     "ce_loss_recovered": "zero ablation does not change the loss",
     "ce_loss_recovered_mean": "mean ablation does not change the loss",
+    "ce_loss_recovered_resample": "resample ablation does not change the loss",
 }
+ENOUGH_DOCUMENTS = 20
+"""Documents from which percentile intervals hold about what they say: of ratios of skewed sums, those called 95 % hold
+in 79 % of all texts of 5 documents, 84 % of 10, 90 % of 20 and 91 % of 30 (2,000 simulated texts each)."""
 
 
 def _notes(table: Table, n_documents: int) -> tuple[str, ...]:
@@ -172,4 +197,9 @@ def _notes(table: Table, n_documents: int) -> tuple[str, ...]:
     notes = [f"{metric} is undefined: {WHY_UNDEFINED.get(metric, 'no next tokens to predict')}" for metric in undefined]
     if n_documents < 2:
         notes.append(f"no intervals: they need at least two documents, there is {n_documents}")
+    elif n_documents < ENOUGH_DOCUMENTS:
+        notes.append(
+            f"intervals over {n_documents} documents are too narrow: they hold what they say from about "
+            f"{ENOUGH_DOCUMENTS} documents"
+        )
     return tuple(notes)

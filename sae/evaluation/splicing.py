@@ -15,17 +15,20 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from sae.core.measures import cosine
 from sae.dictionary.sites import SpliceSites
-from sae.evaluation.contenders import Contender, Reconstruction, n_latents, reconstruct
-from sae.evaluation.firing import FiringDocuments
-from sae.evaluation.sums import Column, ContenderSums, TextSums
+from sae.evaluation.contenders import Contender, Reconstruction, lengths_of, reconstruct
+from sae.evaluation.sums import SUMS, Column, ContenderSums, TextSums
+from sae.evaluation.usage import LatentUsage
 from sae.lm.hooks import Context, editing, reading
 from sae.lm.load import LoadedModel
 from sae.lm.packing import Packed
 
+_LONGEST = 2**32
+"""More than the tokens of any document."""
 _CHUNK_CELLS = 2**22
 """Largest number of probabilities whose KL terms are held at once."""
 
@@ -50,19 +53,26 @@ class Window(NamedTuple):
         follows = (documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] >= 0)
         return torch.nn.functional.pad(follows, (0, 1))
 
+    def places(self) -> Int[Tensor, "token"]:
+        """A number for every harvested token, of its document and its position there, whatever the batch."""
+        return (self.packed.documents.long() * _LONGEST + self.packed.positions)[self.harvested]
+
 
 class _Columns:
     """The sums of one contender in the making."""
 
     def __init__(self, contender: Contender, n_documents: int) -> None:
         self.contender = contender
-        self.squared_error, self.n_active, self.ce, self.kl = (Column(n_documents) for _ in range(4))
-        self.firing = FiringDocuments(n_latents(contender))
+        self.sums = {name: Column(n_documents) for name in SUMS}
+        self.usage = LatentUsage(lengths_of(contender), n_documents)
+
+    def add(self, units: Int[Tensor, "token"], values: Mapping[str, Shaped[Tensor, "token"]]) -> None:
+        """Adds values per token to the sums of their names."""
+        for name, value in values.items():
+            self.sums[name].add(units, value)
 
     def result(self) -> ContenderSums:
-        return ContenderSums(
-            self.squared_error.numpy(), self.n_active.numpy(), self.ce.numpy(), self.kl.numpy(), self.firing
-        )
+        return ContenderSums(**{name: column.numpy() for name, column in self.sums.items()}, usage=self.usage)
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,8 @@ class SplicedLoss:
     ) -> None:
         self._model, self._sites, self._centre = model, sites, centre.double()
         self._columns = {name: _Columns(contender, n_documents) for name, contender in contenders.items()}
-        self._n_tokens, self._squares, self._n_targets, self._ce = (Column(n_documents) for _ in range(4))
+        self._n_tokens, self._squares, self._norms = (Column(n_documents) for _ in range(3))
+        self._n_targets, self._ce = Column(n_documents), Column(n_documents)
         self._sums = Column(n_documents, len(centre))
 
     @torch.no_grad()
@@ -119,7 +130,7 @@ class SplicedLoss:
         self._add_text(target, window.units[window.harvested])
         truth = self._truth(window, logits)
         for columns in self._columns.values():
-            made = reconstruct(columns.contender, x, target)
+            made = reconstruct(columns.contender, x, target, window.places())
             self._add_contender(columns, window, made, target)
             self._add_spliced(columns, window, self._edited(window, captured, made.y), truth)
 
@@ -139,14 +150,21 @@ class SplicedLoss:
         self._n_tokens.add(units, torch.ones(len(rows)))
         self._squares.add(units, centred.square().sum(1))
         self._sums.add(units, centred)
+        self._norms.add(units, rows.norm(dim=1))
 
     def _add_contender(
         self, columns: _Columns, window: Window, made: Reconstruction, target: Float[Tensor, "token d"]
     ) -> None:
         units = window.units[window.harvested]
-        columns.squared_error.add(units, (target.double() - made.y.double()).square().sum(1))
-        columns.n_active.add(units, made.n_active)
-        columns.firing.update(made.active.latents, units.cpu().numpy()[made.active.tokens])
+        values = {
+            "squared_error": (target.double() - made.y.double()).square().sum(1),
+            "cosines": cosine(target, made.y),
+            "norms": made.y.norm(dim=1),
+            "n_active": made.n_active,
+            "n_active_squared": made.n_active.square(),
+        }
+        columns.add(units, values)
+        columns.usage.update(made.active, units.cpu().numpy())
 
     def _edited(self, window: Window, captured: Mapping[str, Tensor], y: Float[Tensor, "token d"]) -> dict[str, Tensor]:
         """What each site that is written becomes."""
@@ -161,12 +179,11 @@ class SplicedLoss:
         edits = {site: partial(_replaced, value) for site, value in edited.items()}
         with editing(self._model, edits):
             log_q = _log_softmax(self._logits(window)[window.targets()])
-        columns.ce.add(truth.units, truth.ce(log_q))
-        columns.kl.add(truth.units, truth.kl(log_q))
+        columns.add(truth.units, {"ce": truth.ce(log_q), "kl": truth.kl(log_q)})
 
     def text(self) -> TextSums:
         """The sums of the text so far."""
-        columns = (self._n_tokens, self._squares, self._sums, self._n_targets, self._ce)
+        columns = (self._n_tokens, self._squares, self._sums, self._norms, self._n_targets, self._ce)
         return TextSums(*(column.numpy() for column in columns))
 
     def contenders(self) -> dict[str, ContenderSums]:

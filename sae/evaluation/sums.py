@@ -1,6 +1,6 @@
 """Everything the scores are made of, as sums per document.
 
-A score of any weighting of the documents, all of them once or a bootstrap resample, is a ratio of weighted sums; so
+A score of any weighting of the documents, all of them once or a bootstrap resample, is a function of weighted sums; so
 one pass over the text gives every value and every interval, and the same weights pair the contenders.
 """
 
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from sae.evaluation.firing import FiringDocuments
+from sae.evaluation.usage import LatentUsage
 
 Documents = Int[Tensor, "token"]
 
@@ -26,6 +26,8 @@ class TextSums:
     """Σ‖x − c‖² for a fixed centre c."""
     sums: Float[np.ndarray, "document d"]
     """Σ(x − c)."""
+    norms: Float[np.ndarray, "document"]
+    """Σ‖x‖."""
     n_targets: Float[np.ndarray, "document"]
     """Next tokens that are predicted."""
     ce: Float[np.ndarray, "document"]
@@ -38,14 +40,24 @@ class ContenderSums:
 
     squared_error: Float[np.ndarray, "document"]
     """Σ‖x − y‖²."""
+    cosines: Float[np.ndarray, "document"]
+    """Σ cos(x, y), 0 where one of them is zero."""
+    norms: Float[np.ndarray, "document"]
+    """Σ‖y‖."""
     n_active: Float[np.ndarray, "document"]
     """Active latents."""
+    n_active_squared: Float[np.ndarray, "document"]
+    """The sum over tokens of the squared number of active latents."""
     ce: Float[np.ndarray, "document"]
     """Cross-entropy of the model with the contender spliced in, nats."""
     kl: Float[np.ndarray, "document"]
     """KL(model ‖ spliced), nats."""
-    firing: FiringDocuments
-    """Where its latents fire; of no latents if it is not a dictionary."""
+    usage: LatentUsage
+    """Where its latents fire and how strongly; of no latents if it is not a dictionary."""
+
+
+SUMS = ("squared_error", "cosines", "norms", "n_active", "n_active_squared", "ce", "kl")
+"""The fields of `ContenderSums` that are sums per document."""
 
 
 class Column:

@@ -68,6 +68,19 @@ def balanced_accuracy(truth: Bool[np.ndarray, "*n text"], said: Bool[np.ndarray,
 
 def accuracy_interval(answers: Answers, seed: int, n_resamples: int = 1000) -> Interval:
     """Bootstrap over documents of the mean balanced accuracy; a task absent from a resample does not count in it."""
+    samples, _ = accuracy_samples(answers, seed, n_resamples)
+    return percentile_interval(samples)
+
+
+class Resampled(NamedTuple):
+    """A mean balanced accuracy in every resample."""
+
+    samples: Float[np.ndarray, "resample"]
+    n_documents: int
+
+
+def accuracy_samples(answers: Answers, seed: int, n_resamples: int = 1000) -> Resampled:
+    """The mean balanced accuracy over resampled documents; the same resamples for all answers on the same texts."""
     documents, index = np.unique(answers.document, return_inverse=True)
     weights = resampling_weights(len(documents), n_resamples, seed)[:, index].astype(float)
     said = answers.score > 0
@@ -75,7 +88,7 @@ def accuracy_interval(answers: Answers, seed: int, n_resamples: int = 1000) -> I
         hits = (weights @ (answers.truth & said).T) / (weights @ answers.truth.T)
         rejections = (weights @ (~answers.truth & ~said).T) / (weights @ (~answers.truth).T)
     accuracies = np.ma.masked_invalid((hits + rejections) / 2).mean(1)
-    return percentile_interval(np.asarray(accuracies.filled(np.nan)))
+    return Resampled(np.asarray(accuracies.filled(np.nan)), len(documents))
 
 
 def permuted_accuracies(answers: Answers, seed: int, n: int) -> Float[np.ndarray, "n"]:

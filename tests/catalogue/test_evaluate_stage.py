@@ -47,10 +47,16 @@ def test_scores_are_those_of_the_stored_rows(done: tuple[Path, dict[str, Any]], 
 def test_every_contender_has_every_number(done: tuple[Path, dict[str, Any]]):
     folder, metrics = done
     scores = json.loads((folder / "scores.json").read_text())
-    assert list(scores["contenders"]) == ["dictionary", "untrained", "pca", "mean_ablation", "zero_ablation"]
-    assert list(scores["differences"]) == ["untrained", "pca", "mean_ablation", "zero_ablation"]
-    assert {*SCORECARD, "ce_nats", "ce_loss_recovered_mean"} == set(scores["contenders"]["dictionary"])
-    assert scores["contenders"]["zero_ablation"]["ce_loss_recovered"] == {"value": 0, "low": 0, "high": 0}
+    assert list(scores["contenders"]) == [
+        "dictionary", "untrained", "pca", "resample_ablation", "mean_ablation", "zero_ablation"
+    ]  # fmt: skip
+    assert list(scores["differences"]) == list(scores["contenders"])[1:]
+    more = {"ce_nats", "cosine", "relative_norm", "l0_std", "ce_loss_recovered_mean", "ce_loss_recovered_resample"}
+    assert {*SCORECARD, *more} == set(scores["contenders"]["dictionary"])
+    zero = {"value": 0, "low": 0, "high": 0, "detectable": 0}
+    assert scores["contenders"]["zero_ablation"]["ce_loss_recovered"] == zero
+    assert list(scores["densities"]) == list(scores["geometry"]) == ["dictionary", "untrained"]
+    assert scores["geometry"]["dictionary"]["encoder_decoder_cosine"]["p50"] == pytest.approx(1)
     assert scores["split"] == "test"
     assert scores["settings"]["pca_components"] == 4
     assert set(metrics) == {*SCORECARD, "n_tokens"}
@@ -63,7 +69,7 @@ def test_the_same_inputs_give_the_same_bytes(
 ):
     folder, metrics = done
     assert run(CONFIG, inputs, tmp_path, progress) == metrics
-    for name in ("scores.json", "rows.json", "documents.h5"):
+    for name in ("scores.json", "rows.json", "documents.h5", "resamples.h5"):
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
 
 

@@ -18,8 +18,10 @@ from sae.catalogue.texts import TextWriter
 from sae.catalogue.usage import Usage, bin_edges
 from sae.core.artifact import Artifact
 from sae.core.records import Control, Finding, Interval, Subject, write_findings
-from sae.evaluation.scorecard import Scorecard
+from sae.evaluation.geometry import Geometry, Spread
+from sae.evaluation.scorecard import Scorecard, write, write_sums
 from sae.evaluation.scores import Score
+from sae.evaluation.sums import TextSums
 
 D, D_SAE, N_TOKENS = 16, 256, 20_000
 SITE = "blocks.2.resid_post"
@@ -73,6 +75,20 @@ def train(folder: Path, l0: int) -> Artifact:
     return artifact(folder, "dictionaries", f"d{l0:015d}", rows[-1], section)
 
 
+WIDE = Spread(p05=0.1, p50=0.2, p95=0.9)
+SHAPE = Geometry(
+    n_firing=D_SAE - 9,
+    decoder_norm=WIDE,
+    nearest_cosine=WIDE,
+    chance_nearest_cosine=None,
+    duplicate_fraction=0.125,
+    effective_rank=9.25,
+    encoder_decoder_cosine=None,
+)
+NONE = np.zeros(1)
+NO_TEXT = TextSums(NONE, NONE, np.zeros((1, D)), NONE, NONE, NONE)
+
+
 def around(value: float, width: float) -> Score:
     return Score(value=value, low=value - width, high=value + width)
 
@@ -95,7 +111,11 @@ def evaluate(folder: Path) -> Artifact:
         split="test",
         n_documents=2412,
         n_tokens=N_TOKENS,
-        settings={},
+        settings={"n_resamples": 100, "seed": 0, "concepts": ""},
+        densities={},
+        geometry={"dictionary": SHAPE, "untrained": SHAPE},
+        absorption={},
+        probing=(),
         model={"ce_nats": around(2.0, 0.03)},
         contenders={
             "dictionary": one(0.124, 0.041, 16, dead_fraction=around(0.031, 0.004)),
@@ -110,8 +130,14 @@ def evaluate(folder: Path) -> Artifact:
         },
         notes=(),
     )
-    (folder / "scores.json").write_text(card.model_dump_json(), encoding="utf-8")
-    return artifact(folder, "evaluations", "e" * 16, {}, {})
+    resampled = {
+        metric: np.random.default_rng(0).normal(score.value or 0, 0.01 * (score.value or 0), 100)
+        for metric, score in card.contenders["dictionary"].items()
+    }
+    write(folder, card)
+    write_sums(folder, NO_TEXT, {}, resampled)
+    made = artifact(folder, "evaluations", "e" * 16, {}, {})
+    return Artifact(folder, {**made.manifest, "parents": {"harvest": "a" * 16, "train": "d" * 16}})
 
 
 def catalogue(folder: Path) -> Artifact:

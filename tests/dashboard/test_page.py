@@ -98,6 +98,12 @@ def test_a_stage_that_was_not_run_is_said_to_be_absent(run: Run, settings: dict[
     assert 'class="absent"' in html
 
 
+def test_the_shape_of_a_dictionary_stands_beside_the_untrained_one(html: str) -> None:
+    assert "Shape of the dictionary" in html
+    assert html.count("0.200 (0.100 to 0.900)") == 4, "two spreads, two dictionaries"
+    assert html.count("0.125") >= 2
+
+
 def test_a_dictionary_alone_gives_a_page(run: Run, settings: dict[str, Any]) -> None:
     Page(report("Test", N_CARDS, ({"train": run["train"]},), settings).html)
 
@@ -106,6 +112,8 @@ def test_members_of_a_sweep_stand_side_by_side(run: Run, sparser: Run, settings:
     result = report("Test", 3, (run, sparser), settings)
     page = Page(result.html)
     assert "All dictionaries side by side" in result.html
+    assert "Which differences are more than noise?" in result.html
+    assert "= no difference" in result.html, "both have one evaluation"
     assert result.html.count("l0 = 32") > 2
     assert len(page.ids) == len(set(page.ids))
     assert result.n_cards == 6

@@ -76,7 +76,7 @@ def test_a_group_stands_on_the_terminal_in_the_json_and_on_the_page(make: Make, 
     members = [make(0, 1), make(1, 1), make(2, 1)]
     (group,) = headline(members)["stability"]
     assert group["seeds"] == [0, 1, 2]
-    assert group["share"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert group["share"] == {"value": 1.0, "low": 1.0, "high": 1.0, "detectable": None}
     assert group["chance_share"] == 0
     assert group["resampled"] == "seeds"
     assert group["n_dead_left_out"] is None

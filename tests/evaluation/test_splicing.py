@@ -9,10 +9,11 @@ import torch
 from sae.core.streams import Covariance
 from sae.dictionary import Dictionary
 from sae.dictionary.sites import one
-from sae.evaluation.contenders import Ablated, Coded, Contender, Projected
+from sae.evaluation.contenders import Ablated, Coded, Contender, Projected, Resampled
 from sae.evaluation.pca import principal_components
 from sae.evaluation.scores import Scores, score
 from sae.evaluation.splicing import SplicedLoss, Window
+from sae.evaluation.sums import SUMS
 from sae.lm.documents import Document
 from sae.lm.hooks import editing
 from sae.lm.load import LoadedModel
@@ -26,7 +27,7 @@ def run(
     loss = SplicedLoss(loaded, one(site), contenders, N_DOCUMENTS, torch.full((WIDTH,), 0.1))
     for window in windows:
         loss.update(window)
-    return loss, score(loss.text(), loss.contenders(), seed=0, n_resamples=200)
+    return loss, score(loss.text(), loss.contenders(), seed=0, n_resamples=200).scores
 
 
 def covariance(loaded: LoadedModel, windows: list[Window]) -> Covariance:
@@ -41,7 +42,12 @@ def covariance(loaded: LoadedModel, windows: list[Window]) -> Covariance:
 
 
 def floors() -> dict[str, Contender]:
-    return {"mean_ablation": Ablated(torch.full((WIDTH,), 0.2)), "zero_ablation": Ablated(torch.zeros(WIDTH))}
+    rows = torch.randn(50, WIDTH, generator=torch.Generator().manual_seed(0))
+    return {
+        "mean_ablation": Ablated(torch.full((WIDTH,), 0.2)),
+        "zero_ablation": Ablated(torch.zeros(WIDTH)),
+        "resample_ablation": Resampled(rows),
+    }
 
 
 def value(scores: Scores, contender: str, metric: str) -> float:
@@ -59,6 +65,8 @@ def test_a_dictionary_that_reconstructs_everything_changes_nothing(
     assert value(scores, "dictionary", "kl_nats") < 1e-6
     assert value(scores, "dictionary", "ce_loss_recovered") == pytest.approx(1, abs=1e-3)
     assert value(scores, "dictionary", "l0") == pytest.approx(WIDTH)
+    assert value(scores, "dictionary", "cosine") == pytest.approx(1)
+    assert value(scores, "dictionary", "relative_norm") == pytest.approx(1)
 
 
 def test_principal_components_of_full_rank_are_the_identity(loaded: LoadedModel, windows: list[Window]):
@@ -86,6 +94,8 @@ def test_ablating_recovers_nothing_by_definition(
     _, scores = run(loaded, windows, {"dictionary": Coded(random_dictionary), **floors()})
     assert value(scores, "zero_ablation", "ce_loss_recovered") == 0
     assert value(scores, "mean_ablation", "ce_loss_recovered_mean") == 0
+    assert value(scores, "resample_ablation", "ce_loss_recovered_resample") == 0
+    assert value(scores, "zero_ablation", "relative_norm") == value(scores, "zero_ablation", "cosine") == 0
     assert value(scores, "zero_ablation", "kl_nats") > 0
 
 
@@ -119,7 +129,7 @@ def test_latents_that_fire_nowhere_are_counted(
     with torch.no_grad():
         random_dictionary.b_enc[:6] = -1e6
     loss, scores = run(loaded, windows, {"dictionary": Coded(random_dictionary)})
-    assert loss.contenders()["dictionary"].firing.dead[:6].all()
+    assert loss.contenders()["dictionary"].usage.firing.dead[:6].all()
     assert value(scores, "dictionary", "dead_fraction") >= 6 / random_dictionary.d_sae
 
 
@@ -137,8 +147,20 @@ def test_what_is_not_harvested_stays_as_it_is(loaded: LoadedModel, windows: list
 def test_sums_do_not_depend_on_the_batches(
     loaded: LoadedModel, windows_of: Callable[[int], list[Window]], random_dictionary: Dictionary
 ):
-    contenders: dict[str, Contender] = {"dictionary": Coded(random_dictionary)}
-    sums = [run(loaded, windows_of(n), contenders)[0].contenders()["dictionary"] for n in (1, 8)]
-    for name in ("squared_error", "n_active", "ce", "kl"):
-        np.testing.assert_allclose(getattr(sums[0], name), getattr(sums[1], name), rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(sums[0].firing.dead, sums[1].firing.dead)
+    contenders: dict[str, Contender] = {"dictionary": Coded(random_dictionary), **floors()}
+    one, many = (run(loaded, windows_of(n), contenders)[0].contenders() for n in (1, 8))
+    for contender in contenders:
+        for name in SUMS:
+            few, whole = getattr(one[contender], name), getattr(many[contender], name)
+            np.testing.assert_allclose(few, whole, rtol=1e-4, atol=1e-4)
+    few, whole = one["dictionary"].usage, many["dictionary"].usage
+    np.testing.assert_array_equal(few.firing.dead, whole.firing.dead)
+    np.testing.assert_array_equal(few.counts.toarray(), whole.counts.toarray())
+    np.testing.assert_array_equal(few.sizes, whole.sizes)
+    assert few.sizes.sum() == few.counts.sum() == one["dictionary"].n_active.sum()
+
+
+def test_a_resampled_activation_is_one_of_the_rows_and_not_always_the_same():
+    rows = torch.eye(7)
+    found = Resampled(rows).of(torch.arange(2000)).argmax(1).bincount(minlength=7)
+    assert found.min() > 2000 / 7 - 5 * (2000 / 7) ** 0.5

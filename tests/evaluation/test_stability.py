@@ -22,7 +22,7 @@ def partly_shared(n: int, seed: int) -> Rows:
 @pytest.mark.parametrize("n_seeds", [2, 3, 4])
 def test_shuffled_copies_are_wholly_stable_and_strangers_at_chance(n_seeds: int) -> None:
     copies = stability([numpy_generator(seed).permutation(rows(120)) for seed in range(n_seeds)])
-    assert copies.share.model_dump() == {"value": 1, "low": 1, "high": 1}
+    assert copies.share.model_dump() == {"value": 1, "low": 1, "high": 1, "detectable": None}
     assert copies.mean_cosine.value == pytest.approx(1)
     assert copies.chance_share == 0
     strangers = stability([rows(120, seed) for seed in range(n_seeds)])
@@ -46,7 +46,7 @@ def test_resampled_seeds_span_the_pairs() -> None:
     """One seed unlike the two others: the interval reaches from the worst pair to the best."""
     a = rows(60)
     found = stability([a, a[::-1].copy(), rows(60, 1)])
-    assert found.share.model_dump() == {"value": pytest.approx(1 / 3), "low": 0, "high": 1}
+    assert found.share.model_dump() == {"value": pytest.approx(1 / 3), "low": 0, "high": 1, "detectable": None}
 
 
 def test_the_order_of_seeds_does_not_matter_for_the_value() -> None:

@@ -14,6 +14,7 @@ SAE = [sys.executable, "-c", "from pipelines.cli import main; main()"]
 SIZES = [
     "--text.max_tokens", "80_000", "--train.d_sae", "256", "--train.l0", "8", "--train.tokens", "200_000",
     "--train.batch", "1024", "--steer.n_random", "5", "--validate.n_control", "5", "--report.n_cards", "5",
+    "--evaluate.probe_texts", "150",
 ]  # fmt: skip
 """An experiment of seconds."""
 TWO = "[number, sentiment]"

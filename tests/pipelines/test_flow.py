@@ -8,6 +8,7 @@ import pytest
 
 from sae.core.artifact import damaged_files, open_artifact
 from sae.core.records import read_findings
+from sae.microworld import VARIABLES
 from tests.pipelines.conftest import SIZES, SMALL, Sae
 
 KINDS = {
@@ -39,6 +40,21 @@ def test_the_scorecard_stands_beside_its_baselines(quickstart: dict[str, Any]) -
     assert fvu["low"] < fvu["value"] < fvu["high"]
     assert fvu["value"] < scores["contenders"]["untrained"]["fvu"]["value"]
     assert quickstart["scorecard"]["l0"]["value"] == pytest.approx(8, abs=0.5)
+
+
+def test_labels_say_what_few_latents_tell_and_which_classes_are_absorbed(quickstart: dict[str, Any]) -> None:
+    scores = json.loads((Path(quickstart["artifacts"]["evaluate"]) / "scores.json").read_text())
+    assert [one["variable"] for one in scores["probing"]] == list(VARIABLES)
+    own = scores["contenders"]["dictionary"]
+    told = [one["accuracies"]["dictionary"]["sparse_5"]["value"] for one in scores["probing"]]
+    assert own["sparse_5_accuracy"]["value"] == pytest.approx(sum(told) / len(told))
+    assert own["sparse_5_accuracy"]["low"] > 0.5
+    classes = scores["absorption"]["dictionary"]["classes"]
+    assert {one["level"] for one in classes} == {"kingdom", "class", "leaf"}
+    found = [one["absorbed"]["value"] for one in classes if one["is_found"]]
+    assert len(found) == scores["absorption"]["dictionary"]["n_found"] > 0
+    assert own["absorbed_fraction"]["value"] == pytest.approx(sum(found) / len(found))
+    assert own["absorbed_fraction"]["value"] <= scores["absorption"]["dictionary"]["silent"]["value"] <= 1
 
 
 @pytest.mark.parametrize("stage", ["probe", "steer", "validate"])

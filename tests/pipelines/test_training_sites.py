@@ -19,7 +19,7 @@ SECTIONS = {
     "text": {"max_tokens": 12_000},
     "harvest": {"dtype": "float32"},
     "train": {"d_sae": 64, "l0": 4, "batch": 256, "tokens": 10_000},
-    "evaluate": {"max_tokens": 2_000, "n_resamples": 100},
+    "evaluate": {"max_tokens": 2_000, "n_resamples": 100, "probe_texts": 0},
     "catalogue": {"n_examples": 2},
 }
 
