@@ -48,6 +48,8 @@ class Loss(NamedTuple):
     """The weighted auxiliary term."""
     penalty: Float[Tensor, ""]
     """The weighted penalty."""
+    gate: Float[Tensor, ""]
+    """The gate's own reconstruction error."""
     code: Code
     """The code of the input."""
     reconstructed: Float[Tensor, "token d_out"]
@@ -86,9 +88,10 @@ class Objective(Strict):
         residual = target - y
         weighted = penalty(self.penalty, dictionary, encoded, situation.strength, situation.data)
         auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, residual, situation.dead, situation.data)
-        total = error + weighted + gate_loss(self.gate, dictionary, encoded, target) + auxiliary
+        gate = gate_loss(self.gate, dictionary, encoded, target)
+        total = error + weighted + gate + auxiliary
         code = narrowed(dictionary, encoded.code) if isinstance(self.reconstruction, MultiTopK) else encoded.code
-        return Loss(total, residual.detach().square().mean(), auxiliary, weighted, code, y)
+        return Loss(total, residual.detach().square().mean(), auxiliary, weighted, gate, code, y)
 
     def _encoded(self, dictionary: Dictionary, x: Float[Tensor, "token d_in"]) -> Encoded:
         if not isinstance(self.reconstruction, MultiTopK):

@@ -23,22 +23,27 @@ from sae.training.presets import Rows
 
 
 def adam(dictionary: Dictionary) -> torch.optim.Adam:
-    """Adam's state (0.9, 0.999, ε 1e-8); `descend` moves it on, each row visited once."""
-    return torch.optim.Adam(dictionary.parameters(), lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    """Adam's moments; `descend` moves them on, each row visited once, with rate and decays of its own."""
+    return torch.optim.Adam(dictionary.parameters(), lr=0.0, fused=True)
 
 
-def descend(
-    dictionary: Dictionary, optimiser: torch.optim.Adam, rate: float, clip: float, rows: Rows
-) -> Float[Tensor, ""]:
-    """One step along the gradients that the parameters hold; returns their norm before clipping."""
+def descend(dictionary: Dictionary, optimiser: torch.optim.Adam, how: AdamStep, rows: Rows) -> Float[Tensor, ""]:
+    """One step along the gradients that the parameters hold; returns their norm before clipping.
+
+    Where it is not finite, neither parameters nor moments move, and the gradients stay for whoever asks which it was.
+    """
     unit = {dictionary.W_dec} if rows.unit else set()
     slots = [_slot(optimiser, p, p in unit) for p in dictionary.parameters() if p.grad is not None]
     levels = _levels(dictionary) if rows.quick_levels else []
     before = [level.clone() for level in levels]
-    norm = kernels.descend(slots, AdamStep(rate, clip))
+    norm = kernels.descend(slots, how)
+    if not torch.isfinite(norm):
+        return norm
+    for parameter in dictionary.parameters():
+        if parameter.grad is not None:
+            optimiser.state[parameter]["step"] += 1
     for level, start in zip(levels, before, strict=True):
         torch.lerp(start, level, math.sqrt(dictionary.d_in), out=level)
-    optimiser.zero_grad()
     if rows.thresholds_positive:
         with torch.no_grad():
             dictionary.threshold.clamp_(min=0)
@@ -64,7 +69,6 @@ def _slot(optimiser: torch.optim.Adam, parameter: nn.Parameter, unit: bool) -> S
     if not state:
         state["step"] = torch.zeros((), device=parameter.device)
         state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-    state["step"] += 1
     tensors = parameter.detach(), gradient.contiguous(), state["exp_avg"], state["exp_avg_sq"]
     as_rows = (t if t.ndim == 2 else t.reshape(1, -1) for t in tensors)
-    return Slot(*as_rows, n_steps=int(state["step"]), unit=unit)
+    return Slot(*as_rows, n_steps=int(state["step"]) + 1, unit=unit)

@@ -50,11 +50,11 @@ from sae.objective.auxiliary import Auxiliary
 from sae.objective.reconstruction import Reconstruction
 from sae.objective.sparsity import Penalty
 from sae.training.config import CONTROLLED, TrainConfig
-from sae.training.controller import Controller, L0Controller, NoController
+from sae.training.controller import Controller, L0Controller, NoController, Sides
 from sae.training.places import Itself, Places
 
-_MEMORY = 0.5
-"""Weight of the past in the controller's running means: about two batches; at 0.8, with gain 4, L0 swung by a fifth."""
+_LONGEST = 500.0
+"""Steps of a horizon at most."""
 
 
 class Rows(NamedTuple):
@@ -129,11 +129,11 @@ def objective_of(config: TrainConfig, d: int) -> Objective:
 
 def _reconstruction(config: TrainConfig) -> Reconstruction:
     if config.multi_topk:
-        return MultiTopK()
+        return MultiTopK(factor=config.multi_topk_factor, weight=config.multi_topk_weight)
     if config.preset != "matryoshka":
         return MeanSquare()
     if config.prefixes == "random":
-        return RandomPrefixes(n=config.n_prefixes, seed=config.seed or 0)
+        return RandomPrefixes(n=config.n_prefixes, power=config.prefix_power, seed=config.seed or 0)
     return Nested(prefixes=tuple(sorted({max(1, round(share * config.d_sae)) for share in config.prefixes})))
 
 
@@ -148,7 +148,7 @@ def _penalty(config: TrainConfig) -> Penalty:
                 case "quadratic":
                     return TargetL0(l0=config.l0)
                 case "tanh":
-                    return Tanh()
+                    return Tanh(c=config.tanh_scale)
                 case _:
                     assert_never(config.penalty)
         case _:
@@ -185,27 +185,18 @@ def controller_of(config: TrainConfig, d: int) -> Controller:
     """
     if config.preset not in CONTROLLED:
         return NoController()
-    if config.preset != "jumprelu":
-        return L0Controller(
-            target=config.l0,
-            sides="positive",
-            unit=1 / math.sqrt(d * config.l0),
-            u=math.log(0.1),
-            gain=3.0,
-            horizon=_horizon(0.15, config),
-            memory=_MEMORY,
-        )
-    squared = config.penalty == "quadratic"
+    squared = config.preset == "jumprelu" and config.penalty == "quadratic"
+    counts = config.preset == "jumprelu"
+    sides: Sides = "squared" if squared else "either" if counts else "positive"
+    gain, share = (2.0, 0.2) if counts else (3.0, 0.15)
+    horizon = max(2.0, min(share * config.n_steps, _LONGEST))
     return L0Controller(
         target=config.l0,
-        sides="squared" if squared else "either",
-        unit=3.0 if squared else 0.1 / config.l0,
-        gain=2.0,
-        horizon=_horizon(0.2, config),
-        memory=_MEMORY,
+        sides=sides,
+        unit=3.0 if squared else 0.1 / config.l0 if counts else 1 / math.sqrt(d * config.l0),
+        u=0.0 if counts else math.log(0.1),
+        gain=gain if config.controller_gain == "auto" else config.controller_gain,
+        horizon=horizon if config.controller_horizon == "auto" else config.controller_horizon,
+        memory=config.controller_memory,
+        level=config.level_rate * math.sqrt(d / config.l0),
     )
-
-
-def _horizon(share: float, config: TrainConfig) -> float:
-    """Steps: a share of the run, at most 500."""
-    return max(2.0, min(share * config.n_steps, 500.0))

@@ -155,7 +155,7 @@ def test_the_first_loss_that_is_not_finite_stops_the_run_and_names_the_step(valu
 
     config = small(tokens=512 * 10)
     state = initial(DATA.batch(10**6), config)
-    with pytest.raises(WorldError, match=rf"step 3 \(tokens 1536 to 2048.*{cause}"):
+    with pytest.raises(WorldError, match=rf"step 3 \(tokens 1536 to 2048.*in reconstruction.*{cause}"):
         for _ in loop(state, Broken(), config):
             pass
     assert state.step == 3
