@@ -4,8 +4,9 @@
     python scripts/bench_shards.py [--quick] [--json FILE] [--folder FOLDER]
 
 A folder of float16 rows is written as a harvest writes it. Contenders run once a round, the order rotating, and a
-ratio is the median over rounds. Warm: filling the mixing buffer, and giving out whole batches (as float32), beside
-`numpy.copyto` of as many stored bytes; row-random indexing (h5py) for comparison. Cold: what is cached is dropped
+ratio is the median over rounds. Warm: whole shuffled batches, as they are stored and as float32, while a thread fills
+the next buffer, and filling a buffer alone, beside `numpy.copyto` of as many stored bytes; row-random indexing (h5py)
+for comparison. Cold: what is cached is dropped
 before each turn (`posix_fadvise`), then reading a buffer of slices from all shards beside the faster of reading
 as many bytes in a row in requests of 1 MB, as `dd` does, and of 16 MB. Writing, synced, beside `dd` with `fsync`. Rows
 of the file: {name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
@@ -33,7 +34,7 @@ from sae.activations.finished import remove_sums
 from sae.activations.reader import Activations
 from sae.activations.rows import Rows
 from sae.activations.shard_writer import Storage
-from sae.activations.shuffle import Mixing, ShuffledBatches
+from sae.activations.shuffle import SLICE_ROWS, Mixing, Reader, ShuffledBatches
 from sae.activations.split_writer import SplitWriter
 from sae.activations.stream import StreamWriter
 from sae.lm.documents import Document
@@ -43,6 +44,10 @@ SITE = "blocks.0.resid_post"
 MEGABYTE = 1 << 20
 DOCUMENT = 128
 """Rows of a document."""
+BUFFERS = 8
+"""In one turn of giving out batches."""
+PAUSE_SECONDS = 0.1
+"""Before such a turn: what the one before reads ahead is read by then."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,13 @@ def row(name: str, value: float, unit: str, against: str = "", target: float | N
     return {"name": name, "value": value, "unit": unit, "against": against, "target": target, "holds": holds}
 
 
-def write_shards(folder: Path, shape: Shape) -> None:
+def block_of(shape: Shape) -> torch.Tensor:
+    """Rows as a model gives them."""
+    return torch.randn(DOCUMENT * 64, shape.d, generator=torch.Generator().manual_seed(0)).half()
+
+
+def write_shards(folder: Path, shape: Shape, block: torch.Tensor) -> None:
     """A folder of activations, as a harvest writes its shards: summed over, synced, hashed."""
-    block = torch.randn(DOCUMENT * 64, shape.d, generator=torch.Generator().manual_seed(0)).half()
     sites = (SiteContents(name=SITE, d=shape.d),)
     storage = Storage(folder, sites, "float16", "none", shape.shard_rows, n_vocabulary=1, piece=DOCUMENT)
     writer = SplitWriter(storage, "train")
@@ -144,9 +153,9 @@ class Reading:
         np.copyto(self.target, self.source)
         return self.source.nbytes
 
-    def batches(self, slice_rows: int = 16) -> ShuffledBatches:
-        mixing = Mixing(self.shape.buffer_rows, slice_rows)
-        return ShuffledBatches(self.activations, SITE, "train", self.shape.batch, 0, mixing)
+    def batches(self, slice_rows: int = SLICE_ROWS, read_ahead: bool = False) -> ShuffledBatches:
+        mixing, reader = Mixing(self.shape.buffer_rows, slice_rows), Reader(read_ahead=read_ahead)
+        return ShuffledBatches(self.activations, SITE, "train", self.shape.batch, 0, mixing, reader)
 
     def fill(self, batches: ShuffledBatches) -> float:
         """Reads one buffer, by asking for one row of it."""
@@ -155,13 +164,13 @@ class Reading:
         batches.batch(self.turn * one)
         return self.source.nbytes
 
-    def epoch(self, batches: ShuffledBatches) -> float:
-        """All batches of one buffer."""
-        self.turn += 1
+    def given_out(self, batch: Callable[[int], torch.Tensor]) -> float:
+        """All batches of several buffers; the first counts for nothing, since it may have been read ahead before."""
         one = self.shape.buffer_rows // self.shape.batch
-        for step in range(self.turn * one, (self.turn + 1) * one):
-            batches.batch(step)
-        return one * self.shape.batch * self.shape.d * 2
+        self.turn += BUFFERS
+        for step in range(self.turn * one, (self.turn + BUFFERS) * one):
+            batch(step)
+        return (BUFFERS - 1) * one * self.shape.batch * self.shape.d * 2
 
     def by_row(self) -> float:
         """One batch of random rows, sorted, through h5py."""
@@ -187,31 +196,29 @@ class Reading:
 
 
 def warm_rows(reading: Reading, n_rounds: int) -> list[Row]:
-    batches = reading.batches()
+    filled, stored, widened = reading.batches(), reading.batches(read_ahead=True), reading.batches(read_ahead=True)
     for _ in range(2 * (reading.shape.n_rows // reading.shape.buffer_rows)):
-        reading.fill(batches)
-    rates = rounds(
+        reading.fill(filled)
+    rates = rounds({"copy": reading.copy, "fill": lambda: reading.fill(filled), "by_row": reading.by_row}, n_rounds)
+    ahead = rounds(
         {
             "copy": reading.copy,
-            "fill": lambda: reading.fill(batches),
-            "batches": lambda: reading.epoch(batches),
-            "by_row": reading.by_row,
+            "stored": lambda: reading.given_out(stored.stored),
+            "float32": lambda: reading.given_out(widened.batch),
         },
         n_rounds,
+        lambda: time.sleep(PAUSE_SECONDS),
     )
-    batches.close()
-    memory = "numpy.copyto of the same bytes"
+    for batches in (filled, stored, widened):
+        batches.close()
+    memory, speeds = "numpy.copyto of the same bytes", "ratio of speeds"
+    target = reading.shape.target(0.5)
     return [
-        row(
-            "shuffled_reading",
-            ratio(rates["fill"], rates["copy"]),
-            "ratio of speeds",
-            memory,
-            reading.shape.target(0.5),
-        ),
-        row("shuffled_batches_float32", ratio(rates["batches"], rates["copy"]), "ratio of speeds", memory),
-        row("row_random_indexing", ratio(rates["by_row"], rates["copy"]), "ratio of speeds", memory),
-        *(row(f"rate_warm_{name}", statistics.median(found), "GB/s") for name, found in rates.items()),
+        row("shuffled_reading", ratio(ahead["stored"], ahead["copy"]), speeds, memory, target),
+        row("shuffled_reading_float32", ratio(ahead["float32"], ahead["copy"]), speeds, memory),
+        row("filling_a_buffer", ratio(rates["fill"], rates["copy"]), speeds, memory, target),
+        row("row_random_indexing", ratio(rates["by_row"], rates["copy"]), speeds, memory),
+        *(row(f"rate_warm_{name}", statistics.median(found), "GB/s") for name, found in (rates | ahead).items()),
     ]
 
 
@@ -243,12 +250,12 @@ def cold_rows(reading: Reading, n_rounds: int) -> list[Row]:
 
 
 def writing_rows(folder: Path, shape: Shape, n_rounds: int) -> list[Row]:
-    ours, theirs = folder / "ours", folder / "theirs"
+    ours, theirs, block = folder / "ours", folder / "theirs", block_of(shape)
 
     def write() -> float:
         shutil.rmtree(ours, ignore_errors=True)
         ours.mkdir()
-        write_shards(ours, shape)
+        write_shards(ours, shape, block)
         sync(ours)
         return shape.n_bytes
 
@@ -287,7 +294,7 @@ def main() -> None:
         folder = Path(name)
         stored = folder / "rows"
         stored.mkdir()
-        write_shards(stored, shape)
+        write_shards(stored, shape, block_of(shape))
         write_tokens(stored, shape)
         sync(stored)
         reading = Reading(stored, shape)

@@ -6,9 +6,12 @@ the next `AHEAD_BYTES` are announced to the system, which fetches them meanwhile
 are read whole through HDF5, each decompressed once however many runs lie in it.
 """
 
+import errno
 import importlib
 import os
+from collections import deque
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -21,6 +24,8 @@ AHEAD_BYTES = 4 << 20
 """Bytes announced before they are read: requests for a disk to work on, few enough to stay in the page cache."""
 _OTHERS = 256
 """Filters with this number or a higher one are not part of HDF5."""
+_NOWAIT = int(getattr(os, "RWF_NOWAIT", 0))
+"""Linux: read what is in memory, do not wait for a disk."""
 
 
 def within_chunks(runs: Int[np.ndarray, "run 2"]) -> Int[np.ndarray, "piece 2"]:
@@ -51,22 +56,55 @@ def read_plain(path: Path, offsets: Int[np.ndarray, "chunk"], runs: Int[np.ndarr
     places = (offsets[starts // CHUNK_ROWS] + starts % CHUNK_ROWS * row_bytes).tolist()
     ends = (np.cumsum(pieces[:, 1] - starts) * row_bytes).tolist()
     target = out.reshape(-1).view(np.uint8).data
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        at = announced = 0
-        for number, (place, end) in enumerate(zip(places, ends, strict=True)):
-            while announced < len(ends) and ends[announced] - at < AHEAD_BYTES:
-                _announce(descriptor, places[announced], ends[announced] - (ends[announced - 1] if announced else 0))
-                announced += 1
-            while at < end:
-                n_bytes = os.preadv(descriptor, [target[at:end]], place)
-                if n_bytes == 0:
-                    raise WorldError(
-                        f"shard {path} ends before row {pieces[number, 1]}; sae verify names what is damaged"
-                    )
-                at, place = at + n_bytes, place + n_bytes
-    finally:
-        os.close(descriptor)
+        with path.open("rb", buffering=0) as file:
+            _read_pieces(file.fileno(), target, places, ends)
+    except EOFError:
+        raise WorldError(f"shard {path} ends before its rows do; sae verify names what is damaged") from None
+
+
+class _Late(NamedTuple):
+    """A piece that was not in memory when it was asked for."""
+
+    at: int
+    end: int
+    place: int
+
+
+def _read_pieces(descriptor: int, target: memoryview, places: list[int], ends: list[int]) -> None:
+    late: deque[_Late] = deque()
+    n_late = at = 0
+    for place, end in zip(places, ends, strict=True):
+        n_bytes = _read_at_once(descriptor, target[at:end], place)
+        if n_bytes < end - at:
+            late.append(_Late(at + n_bytes, end, place + n_bytes))
+            _announce(descriptor, place + n_bytes, end - at - n_bytes)
+            n_late += end - at - n_bytes
+        at = end
+        while n_late > AHEAD_BYTES:
+            n_late -= _read_late(descriptor, target, late.popleft())
+    for piece in late:
+        _read_late(descriptor, target, piece)
+
+
+def _read_at_once(descriptor: int, target: memoryview, place: int) -> int:
+    """Bytes that were read without waiting for the disk; 0 also where the system does not tell."""
+    try:
+        return os.preadv(descriptor, [target], place, _NOWAIT) if _NOWAIT else 0
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+            return 0
+        raise
+
+
+def _read_late(descriptor: int, target: memoryview, piece: _Late) -> int:
+    at, end, place = piece
+    while at < end:
+        n_bytes = os.preadv(descriptor, [target[at:end]], place)
+        if n_bytes == 0:
+            raise EOFError
+        at, place = at + n_bytes, place + n_bytes
+    return end - piece.at
 
 
 def _announce(descriptor: int, place: int, n_bytes: int) -> None:

@@ -104,12 +104,25 @@ def gaps(shards: list[Finished]) -> list[Gap]:
     return [*missing, Gap(number, end, None)]
 
 
-def keep_sums(written: Written) -> None:
-    """Writes what was summed over a shard beside it, before the shard takes its name."""
+def seal(written: Written) -> None:
+    """Makes a full shard whole: hashed, synced, what was summed over it beside it, then given its name.
+
+    Raises:
+        OSError: the disk is full, or failed; the file is removed.
+    """
+    try:
+        _keep_sums(written, written.synced())
+        written.publish()
+    except OSError:
+        written.unnamed.unlink(missing_ok=True)
+        raise
+
+
+def _keep_sums(written: Written, sha256: str) -> None:
     tensors = {f"{site}.{name}": t for site, sums in written.sums.items() for name, t in sums.tensors().items()}
     path = written.path.with_name(written.path.name + SUMS)
     unfinished = path.with_name(path.name + ".part")
-    facts = {"sha256": written.sha256, "errors": json.dumps(dict(written.errors))}
+    facts = {"sha256": sha256, "errors": json.dumps(dict(written.errors))}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, facts)
     sync(unfinished)
     unfinished.rename(path)

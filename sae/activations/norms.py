@@ -54,8 +54,8 @@ class Norms:
 
     def update(
         self, squares: Float64[np.ndarray, "row"], positions: Int[np.ndarray, "row"], ids: Int32[np.ndarray, "row"]
-    ) -> Int[np.ndarray, "row"]:
-        """Adds rows by their squared norms; returns the octave of each, whose rows the caller adds to `octaves`."""
+    ) -> None:
+        """Adds rows by their squared norms; the caller adds the rows themselves to `octaves`."""
         with np.errstate(divide="ignore"):
             place = np.floor((np.log2(squares) / 2 - LOWEST) * PER_OCTAVE)
         bins = np.clip(place, 0, N_BINS - 1).astype(np.int64)
@@ -64,7 +64,6 @@ class Norms:
         np.add.at(self.token_rows, ids, 1)
         np.add.at(self.token_norms, ids, np.sqrt(squares))
         np.add.at(self.token_squares, ids, squares)
-        return bins // PER_OCTAVE
 
     def merge(self, other: "Norms") -> None:
         """Adds everything that `other` has seen."""

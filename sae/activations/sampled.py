@@ -1,27 +1,29 @@
-"""Covariance over a sample of the rows, so that it stays cheap: one row of every k, k = d / 24 but at most 32.
+"""Covariance over a sample of the rows, so that it stays cheap: one row of every k, k = d / 12 but at most 64.
 
 1. Within the j-th group of k rows the one at ⌊k · frac(j φ)⌋ is taken, φ the golden ratio: no period of the text, such
    as a window of 128 rows, falls in step with it.
-2. Sampled rows wait until there are 256; their scatter about their own mean m is a product in float32, added up in
-   float64 as Σxxᵀ = Σ(x − m)(x − m)ᵀ + m sᵀ + (s − n m) mᵀ with s = Σx, so that a large mean costs no digits.
+2. Sampled rows wait until there are 512; their scatter about their own mean m is a product in float32, added up in
+   float64 as Σxxᵀ = Σ(x − m)(x − m)ᵀ + m sᵀ + (s − n m) mᵀ with s = Σx, so that a large mean costs no digits. A thread
+   does that, one such group after the other, while more rows come.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float
 from torch import Tensor
 
 from sae.core.streams import Covariance
 
-_WAITING = 256
+_WAITING = 512
 _GOLDEN = 0.6180339887498949
 
 
 def every(d: int) -> int:
     """Of how many rows one is taken, for rows of width d."""
-    return min(32, max(1, d // 24))
+    return min(64, max(1, d // 12))
 
 
 class Sampled:
@@ -33,36 +35,48 @@ class Sampled:
         self._covariance = Covariance(d)
         self._waiting: list[Tensor] = []
         self._n_waiting = 0
+        self._thread = ThreadPoolExecutor(1, "covariance")
+        self._adding: Future[None] | None = None
 
-    def update(self, x: Float32[Tensor, "row d"]) -> None:
+    def update(self, x: Float[Tensor, "row d"]) -> None:
         """Adds the sampled ones of these rows."""
         first, last = self.n_seen // self.every, (self.n_seen + len(x)) // self.every
         groups = np.arange(first, last + 1)
         rows = groups * self.every + (self.every * (groups * _GOLDEN % 1)).astype(np.int64) - self.n_seen
         rows = rows[(rows >= 0) & (rows < len(x))]
         self.n_seen += len(x)
-        self._waiting.append(x[torch.from_numpy(rows)])
+        self._waiting.append(x[torch.from_numpy(rows)].float())
         self._n_waiting += len(rows)
         if self._n_waiting >= _WAITING:
             self._add_waiting()
 
     def _add_waiting(self) -> None:
-        if self._n_waiting == 0:
-            return
-        x = torch.cat(self._waiting)
+        self._wait()
+        if self._n_waiting:
+            self._adding = self._thread.submit(self._add, self._waiting)
+            self._waiting, self._n_waiting = [], 0
+
+    def _wait(self) -> None:
+        adding, self._adding = self._adding, None
+        if adding is not None:
+            adding.result()
+
+    def _add(self, several: list[Tensor]) -> None:
+        x = torch.cat(several)
         mean = x.mean(0)
         centred = x - mean
         about, total, c = mean.double(), x.double().sum(0), self._covariance
         c.count += len(x)
         c.sum += total
-        c.sum_products += (centred.T @ centred).double()
-        c.sum_products += torch.outer(about, total) + torch.outer(total - len(x) * about, about)
-        self._waiting, self._n_waiting = [], 0
+        c.sum_products += centred.T @ centred
+        left, right = torch.stack([about, total - len(x) * about]), torch.stack([total, about])
+        c.sum_products.addmm_(left.T, right)
 
     @property
     def covariance(self) -> Covariance:
         """Of what was sampled so far."""
         self._add_waiting()
+        self._wait()
         return self._covariance
 
     def merge(self, other: "Sampled") -> None:

@@ -3,7 +3,7 @@
 1. Rows are written in whole chunks of `CHUNK_ROWS`; only the last chunk of a shard may be partly filled.
 2. What is summed over the rows of the train split is summed chunk by chunk, of the rows as they are stored, so that it
    does not depend on how rows arrive and can be had again from the file.
-3. A shard is written under `<name>.part`, with its places in attributes, synced to disk, hashed, and then takes its
+3. A shard is written under `<name>.part`, with its places in attributes, hashed, synced to disk, and then takes its
    name: a shard that has its name is whole.
 """
 
@@ -20,13 +20,17 @@ import torch
 from sae.activations.config import Compression, Encoding
 from sae.activations.contents import SiteContents
 from sae.activations.encoding import STORED, encode, rows_of, values, width
-from sae.activations.hdf5 import append_chunk, close, create_file, growing
+from sae.activations.hdf5 import append, close, create_file, growing, write_chunk
 from sae.activations.place import Place
 from sae.activations.rows import Rows
 from sae.activations.shard import CHUNK_ROWS, COLUMNS, dataset_of
 from sae.activations.sums import SiteSums
+from sae.activations.writeback import begin_writing
 from sae.core.artifact import digest_of, sync
 from sae.core.splits import Split
+
+_CHUNKS_AT_ONCE = 8
+"""Chunks after which the system is asked to write them."""
 
 
 @dataclass(frozen=True)
@@ -49,28 +53,50 @@ class Storage:
 
 @dataclass(frozen=True)
 class Written:
-    """A shard that has just been finished."""
+    """A shard that is full and closed, and has no name yet."""
 
     path: Path
+    """The name that it will have."""
     n_rows: int
     end: Place
     left_out: tuple[int, int]
-    sha256: str
     sums: Mapping[str, SiteSums]
     errors: Mapping[str, float]
     """Per site Σ ‖x − stored‖², for int8."""
 
+    @property
+    def unnamed(self) -> Path:
+        """Where it lies until then."""
+        return _unnamed(self.path)
+
+    def synced(self) -> str:
+        """SHA-256 of the file, which is on the disk then; it is hashed while the system still writes."""
+        digest = digest_of(self.unnamed)
+        sync(self.unnamed)
+        return digest
+
+    def publish(self) -> None:
+        """Gives the file its name."""
+        self.unnamed.rename(self.path)
+        sync(self.path.parent)
+
+
+def _unnamed(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
 
 class ShardWriter:
-    """Writes one shard; `finish` gives it its name."""
+    """Writes one shard, up to its name."""
 
     def __init__(self, path: Path, split: Split, storage: Storage, start: Place) -> None:
         self.path = path
         self.n_rows = 0
         self._sites = tuple(site.name for site in storage.sites)
         self._dtype: Encoding = storage.dtype
-        self._part = path.with_name(path.name + ".part")
+        self._plain = storage.compression == "none"
+        self._part = _unnamed(path)
         self._file = create_file(self._part)
+        self._pages = self._part.open("rb")
         self._file.attrs.update({"split": split, "start": start})
         self._end, self._left_out = start, np.zeros(2, np.int64)
         self._sums = storage.sums(split)
@@ -86,7 +112,7 @@ class ShardWriter:
             self._datasets[site.name] = rows
         self._pending = {n: np.zeros((CHUNK_ROWS, *d.shape[1:]), d.dtype) for n, d in self._datasets.items()}
         self._ids = np.zeros(CHUNK_ROWS, np.int32)
-        self._n_pending = 0
+        self._n_pending = self._n_flushed = 0
 
     def append(self, rows: Rows) -> None:
         """Adds rows, whose numbers are not encoded yet."""
@@ -118,15 +144,22 @@ class ShardWriter:
     def _flush(self) -> None:
         n = self._n_pending
         for site, sums in self._sums.items():
-            x = values(rows_of(self._pending[site][:n], self._dtype), self._dtype)
+            stored = rows_of(self._pending[site][:n], self._dtype)
+            x = values(stored, self._dtype) if self._dtype == "int8" else stored  # others are widened block by block
             sums.update(x, self._pending["position"][:n], self._ids[:n])
         for name, rows in self._datasets.items():
-            append_chunk(rows, self._pending[name][:n])
+            if n == CHUNK_ROWS and (self._plain or name in COLUMNS):
+                write_chunk(rows, self.n_rows, self._pending[name])
+            else:
+                append(rows, self._pending[name][:n])
         self.n_rows += n
         self._n_pending = 0
+        self._n_flushed += 1
+        if self._n_flushed % _CHUNKS_AT_ONCE == 0:
+            begin_writing(self._pages.fileno())
 
     def finish(self, rest: Sequence[int] | np.ndarray = (0, 0)) -> Written:
-        """Writes what is pending, closes, syncs and hashes the file.
+        """Writes what is pending and closes the file.
 
         Args:
             rest: rows left out after the last one, at the end of a split: of high norm, not finite.
@@ -136,20 +169,16 @@ class ShardWriter:
         left_out = self._left_out + np.asarray(rest)
         self._file.attrs.update({"end": self._end, "left_out": left_out})
         close(self._file)
-        sync(self._part)
+        begin_writing(self._pages.fileno())
+        self._pages.close()
         high, not_finite = left_out.tolist()
-        digest = digest_of(self._part)
-        return Written(self.path, self.n_rows, self._end, (high, not_finite), digest, self._sums, self._errors)
-
-    def publish(self) -> None:
-        """Gives the finished file its name."""
-        self._part.rename(self.path)
-        sync(self.path.parent)
+        return Written(self.path, self.n_rows, self._end, (high, not_finite), self._sums, self._errors)
 
     def abandon(self) -> None:
         """Closes the file and removes it."""
         with suppress(OSError):  # what it cannot write any more is not wanted
             close(self._file)
+        self._pages.close()
         self._part.unlink(missing_ok=True)
 
 

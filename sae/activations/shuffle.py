@@ -16,11 +16,12 @@ and of 750 tokens; a cold disk of 1.4 GB/s in large requests):
 Batches of 1,024 are as well mixed from slices four times as long.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Int, Shaped
 from torch import Tensor
 
 from sae.activations.buffers import Buffers
@@ -32,6 +33,8 @@ from sae.core.splits import Split
 
 BUFFER_ROWS = 1 << 19
 SLICE_ROWS = 16
+_AT_ONCE = 256
+"""Rows that are widened at a time: they stay in the processor's cache."""
 
 
 class Mixing(NamedTuple):
@@ -92,6 +95,7 @@ class ShuffledBatches:
             return activations.read_into(memory, split, site, runs)
 
         stored = STORED[activations.dtype]
+        self._block: Tensor | None = None
         self._buffers = Buffers(self._order, width(self.d, activations.dtype), stored, read, reader.read_ahead)
 
     @property
@@ -115,13 +119,34 @@ class ShuffledBatches:
     def fill(self, step: int, out: Float32[Tensor, "batch d"]) -> Float32[Tensor, "batch d"]:
         """As `batch`, into `out`."""
         at = 0
+        for held, rows in self._parts(step):
+            for chosen in rows.split(_AT_ONCE):
+                taken = torch.index_select(held, 0, chosen, out=self._taken(held, len(chosen)))
+                # int8 is decoded; the others are only widened, which takes no memory in between.
+                place = out[at : at + len(taken)]
+                place.copy_(values(taken, "int8") if self._activations.dtype == "int8" else taken)
+                at += len(taken)
+        return out
+
+    def stored(self, step: int) -> Shaped[Tensor, "batch width"]:
+        """The rows of `batch(step)` as they are stored, in fewer bytes; `sae.activations.encoding.values` widens them.
+
+        Raises:
+            WorldError: a shard is cut or damaged.
+        """
+        parts = [held.index_select(0, rows) for held, rows in self._parts(step)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _parts(self, step: int) -> Iterator[tuple[Shaped[Tensor, "row width"], Int[Tensor, "row"]]]:
+        """What a step takes, buffer by buffer: the buffer's rows, and the numbers of those taken."""
         for part in self._order.parts(*self._positions(step)):
             held = self._buffers.get(part.epoch, part.buffer)
-            taken = held.x.index_select(0, held.permutation[part.start : part.stop])
-            # int8 is decoded; the others are only widened, which takes no memory in between.
-            out[at : at + len(taken)].copy_(values(taken, "int8") if self._activations.dtype == "int8" else taken)
-            at += len(taken)
-        return out
+            yield held.x, held.permutation[part.start : part.stop]
+
+    def _taken(self, held: Shaped[Tensor, "row width"], n: int) -> Shaped[Tensor, "taken width"]:
+        if self._block is None:
+            self._block = held.new_empty(_AT_ONCE, held.shape[1])
+        return self._block[:n]
 
     def row_numbers(self, step: int) -> Int[np.ndarray, "batch"]:
         """The numbers within the split of the rows in `batch(step)`."""

@@ -4,13 +4,15 @@ Rows arrive in the order of the split. Each goes into the gap that it belongs to
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from sae.activations.finished import Finished, keep_sums
+from sae.activations.finished import Finished, seal
 from sae.activations.parts import WHOLE, Part
 from sae.activations.place import START, Gap
 from sae.activations.rows import Rows
+from sae.activations.sealing import Sealing
 from sae.activations.shard_writer import ShardWriter, Storage
 from sae.core.splits import Split
 
@@ -18,7 +20,7 @@ NOTHING_YET = (Gap(0, START, None),)
 
 
 class SplitWriter:
-    """Fills the gaps of one split; `finished` grows by the shards that become whole."""
+    """Fills the gaps of one split; `finished` grows by the shards that are full, whole at the latest after `finish`."""
 
     def __init__(self, storage: Storage, split: Split, gaps: Sequence[Gap] = NOTHING_YET, part: Part = WHOLE) -> None:
         self.finished: list[Finished] = []
@@ -29,6 +31,7 @@ class SplitWriter:
         self._gaps = list(gaps)
         self._number, self._start = self._gaps[0].first, self._gaps[0].start
         self._writer: ShardWriter | None = None
+        self._sealing = Sealing()
         self._n_in_shard = 0
 
     def append(self, rows: Rows) -> None:
@@ -64,9 +67,10 @@ class SplitWriter:
                 self._end_shard(self._writer, (0, 0))
 
     def _end_shard(self, writer: ShardWriter, rest: Sequence[int] | np.ndarray) -> None:
+        self._sealing.wait()
         written = writer.finish(rest)
-        keep_sums(written)
-        writer.publish()
+        self._writer = None
+        self._sealing.do(partial(seal, written))
         self.finished.append(
             Finished(
                 number=self._number,
@@ -79,20 +83,23 @@ class SplitWriter:
                 part=self._part,
             )
         )
-        self._writer, self._n_in_shard = None, 0
+        self._n_in_shard = 0
         self._number, self._start = self._number + 1, written.end
 
     def finish(self, rest: Sequence[int] | np.ndarray = (0, 0)) -> None:
-        """Ends the last shard.
+        """Ends the last shard and waits until all are whole.
 
         Args:
             rest: rows left out after the last one: of high norm, not finite.
         """
         if self._writer is not None:
             self._end_shard(self._writer, rest)
+        self._sealing.wait()
+        self._sealing.close()
 
     def abandon(self) -> None:
-        """Drops the unfinished shard, if there is one."""
+        """Drops the unfinished shard, if there is one; one that is full is still made whole."""
+        self._sealing.close()
         if self._writer is not None:
             writer, self._writer = self._writer, None
             writer.abandon()

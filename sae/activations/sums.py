@@ -7,15 +7,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int32
+from jaxtyping import Float, Int32
 from torch import Tensor
 
-from sae.activations.norms import N_OCTAVES, Norms
+from sae.activations.norms import LOWEST, Norms
 from sae.activations.sampled import Sampled
 from sae.core.streams import Moments
-
-_AT_ONCE = 128
-"""Rows in float64 at a time: they stay in the processor's cache."""
+from sae.kernels.row_sums import RowSums
 
 
 class SiteSums:
@@ -32,28 +30,20 @@ class SiteSums:
         self.moments = Moments(d)
         self.norms = Norms(d, n_vocabulary)
         self.sampled = Sampled(d)
+        self._rows = RowSums(self.moments.sum, self.moments.sum_squares, self.norms.octaves, LOWEST)
 
     def update(
-        self, x: Float32[Tensor, "row d"], positions: Int32[np.ndarray, "row"], ids: Int32[np.ndarray, "row"]
+        self, x: Float[Tensor, "row d"], positions: Int32[np.ndarray, "row"], ids: Int32[np.ndarray, "row"]
     ) -> None:
-        """Adds rows, best 1,024 at a time.
+        """Adds rows.
 
         Args:
             x: as stored, finite.
             positions: in the document.
             ids: of the tokens.
         """
-        octaves = torch.zeros(N_OCTAVES, self.d, dtype=torch.float64)
-        for first in range(0, len(x), _AT_ONCE):
-            part = slice(first, first + _AT_ONCE)
-            rows = x[part].double()
-            squared = rows.square()
-            norms = squared.sum(1).numpy()
-            octave = self.norms.update(norms, positions[part] % self.piece, ids[part])
-            octaves.index_add_(0, torch.from_numpy(octave), rows)
-            self.moments.sum_squares += squared.sum(0)
-        self.norms.octaves += octaves
-        self.moments.sum += octaves.sum(0)
+        squares = self._rows.add(x)
+        self.norms.update(squares.numpy(), positions % self.piece, ids)
         self.moments.count += len(x)
         self.sampled.update(x)
 

@@ -39,6 +39,18 @@ inline float number(bfloat16 x) {
     return value;
 }
 
+// A finite number in half precision: its exponent is moved by a product, which brings subnormal ones as well.
+struct float16 {
+    uint16_t bits;
+};
+inline float number(float16 x) {
+    const uint32_t size = uint32_t(x.bits & 0x7fffu) << 13;
+    float value;
+    std::memcpy(&value, &size, 4);
+    value *= 0x1p112f;
+    return x.bits & 0x8000u ? -value : value;
+}
+
 inline lanes load(const float* x) { return *reinterpret_cast<const lanes*>(x); }
 inline lanes load(const bfloat16* x) {
     const halves raw = *reinterpret_cast<const halves*>(x);
@@ -170,6 +182,37 @@ inline float dot(const float* a, const float* b, i64 d) {
     float rest = 0;
     for (; i < d; i++) rest += a[i] * b[i];
     return total_of(even + odd) + rest;
+}
+
+// Sums over rows in float64, rows ascending: out[row] = Σ x²; total += Σ x; squares += Σ x²; and the row is added to that
+// of `octaves` in which its norm lies: octave o from 2^(o + lowest) to twice that, shorter and longer ones in the ends.
+template <class T>
+void sum_rows(const T* x, i64 n, i64 d, double* __restrict total, double* __restrict squares, double* octaves, i64 n_octaves,
+              i64 lowest, double* out) {
+    std::vector<float> held(d);
+    float* __restrict row = held.data();
+    for (i64 t = 0; t < n; t++) {
+        const T* __restrict from = x + t * d;
+        double square = 0;
+#pragma omp simd reduction(+ : square)
+        for (i64 i = 0; i < d; i++) {
+            row[i] = number(from[i]);
+            square += double(row[i]) * double(row[i]);
+        }
+        out[t] = square;
+        // square lies in [2^(e-1), 2^e), so the whole part of log2 of its root is (e - 1) / 2, rounded down.
+        int e = 0;
+        std::frexp(square, &e);
+        const i64 octave = square > 0 ? ((e - 1 - ((e - 1) & 1)) / 2 - lowest) : 0;
+        double* __restrict group = octaves + std::min(std::max(octave, i64(0)), n_octaves - 1) * d;
+#pragma omp simd
+        for (i64 i = 0; i < d; i++) {
+            const double v = row[i];
+            total[i] += v;
+            squares[i] += v * v;
+            group[i] += v;
+        }
+    }
 }
 
 }  // namespace
@@ -313,6 +356,19 @@ void adam(float* parameter, const float* gradient, float* mean, float* square, i
 #pragma omp simd
         for (i64 i = 0; i < d; i++) p[i] *= inverse;
     }
+}
+
+void sum_rows_float32(const float* x, i64 n, i64 d, double* total, double* squares, double* octaves, i64 n_octaves, i64 lowest,
+                      double* out) {
+    sum_rows(x, n, d, total, squares, octaves, n_octaves, lowest, out);
+}
+void sum_rows_bfloat16(const bfloat16* x, i64 n, i64 d, double* total, double* squares, double* octaves, i64 n_octaves,
+                       i64 lowest, double* out) {
+    sum_rows(x, n, d, total, squares, octaves, n_octaves, lowest, out);
+}
+void sum_rows_float16(const float16* x, i64 n, i64 d, double* total, double* squares, double* octaves, i64 n_octaves, i64 lowest,
+                      double* out) {
+    sum_rows(x, n, d, total, squares, octaves, n_octaves, lowest, out);
 }
 
 }  // extern "C"

@@ -66,7 +66,7 @@ def test_an_error_of_the_thread_reaches_the_caller(activations: Activations, rea
     with Prefetched(shuffled(activations, read_ahead)) as batches:
         good = batches.batch(0)
         shard.write_bytes(whole[:4000])
-        with pytest.raises(WorldError, match=r"train-00001\.h5 ends before row"):
+        with pytest.raises(WorldError, match=r"train-00001\.h5 ends before its rows do"):
             _take(batches, range(1, 40))
         shard.write_bytes(whole)
         assert torch.equal(batches.batch(0), good)

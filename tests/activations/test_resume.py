@@ -1,6 +1,8 @@
 """A harvest that is stopped anywhere and goes on ends with the same bytes; n parts together hold the rows of one."""
 
 import hashlib
+import os
+import resource
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -124,6 +126,36 @@ def test_a_torn_shard_is_written_again(loaded: LoadedModel, texts: list[Text], t
     torn.write_bytes(torn.read_bytes()[:5000])
     harvest(loaded, texts, tmp_path, config())
     assert digests(tmp_path) == wanted
+
+
+def filled_up(loaded: LoadedModel, texts: list[Text], folder: Path, n_whole: int) -> None:
+    """A harvest whose files may not grow any more once some shards are whole; ends the process, with status 0 if it
+    stops as it should (HDF5 cannot live on after a file that it could not close)."""
+    try:
+        for _ in Harvest(loaded, SITES, config(), folder).run(texts):
+            if len(list(folder.glob("*-*.h5"))) >= n_whole:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    except OSError as error:
+        os._exit(0 if "File too large" in str(error) else 1)
+    os._exit(2)
+
+
+@pytest.mark.parametrize("n_whole", [1, 4])
+def test_a_full_disk_keeps_every_whole_shard(
+    loaded: LoadedModel, texts: list[Text], tmp_path: Path, n_whole: int
+) -> None:
+    harvest(loaded, texts, tmp_path / "whole", config())
+    folder = tmp_path / "full"
+    folder.mkdir()
+    child = os.fork()
+    if child == 0:
+        filled_up(loaded, texts, folder, n_whole)
+    assert os.waitpid(child, 0)[1] == 0
+    kept = {file.name: file.stat().st_mtime_ns for file in folder.glob("*-*.h5")}
+    assert len(kept) >= n_whole
+    harvest(loaded, texts, folder, config())
+    assert digests(folder) == digests(tmp_path / "whole")
+    assert kept.items() <= {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}.items()
 
 
 def test_only_missing_windows_go_through_the_model(loaded: LoadedModel, texts: list[Text], tmp_path: Path) -> None:

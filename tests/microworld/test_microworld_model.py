@@ -1,10 +1,11 @@
 """The shipped model: it loads as any other, fits its limits, and speaks the language."""
 
 import json
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -69,14 +70,14 @@ LEAST = {
 
 
 def test_the_shipped_weights_speak_the_language_as_their_record_says(shipped: LlamaForCausalLM):
-    """The whole score on 2,000 held-out texts, in well under a minute."""
+    """On a quarter of the record's held-out texts; `scripts/train_microworld.py --score` takes all of them."""
     record = json.loads((folder() / "training.json").read_text())["held_out"]
-    figures = score(shipped, n_texts=2000)
+    figures = score(shipped, n_texts=500)
     assert figures["excess_nats"] <= 0.02
-    assert figures["excess_nats"] == pytest.approx(record["excess_nats"], abs=1e-4)
+    assert figures["excess_nats"] == pytest.approx(record["excess_nats"], abs=2e-4)
     for name, least in LEAST.items():
         assert figures[name] >= least, name
-        assert figures[name] == pytest.approx(record[name], abs=0.003), name
+        assert figures[name] == pytest.approx(record[name], abs=0.01), name
 
 
 def test_the_record_of_the_training_says_how_to_repeat_it():
@@ -92,7 +93,7 @@ def test_the_untrained_model_is_the_same_shape_and_knows_nothing(shipped: LlamaF
     assert shapes == {name: p.shape for name, p in shipped.named_parameters()}
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert not torch.equal(untrained(1).lm_head.weight, model.lm_head.weight)
-    figures = score(model, n_texts=20)
+    figures = score(model, n_texts=6)
     assert figures["excess_nats"] > 1
     assert figures["capital"] < 0.5
 
@@ -105,35 +106,56 @@ def test_making_an_untrained_model_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
-def run(*options: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "--threads", "1", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True, **more)
+Script = Callable[..., tuple[int, str, str]]
 
 
-def test_the_script_scores_from_any_directory(tmp_path: Path):
-    done = run("--score", "--json", "--texts", "50", cwd=tmp_path)
-    figures = json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture
+def script(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Runs the script in this process, with one thread; gives its status, standard output and standard error."""
+    main = runpy.run_path(str(SCRIPT))["main"]
+
+    def run(*options: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [SCRIPT.name, "--threads", "1", *options])
+        status = 0
+        try:
+            main()
+        except SystemExit as exit:
+            status = exit.code
+        out, err = capsys.readouterr()
+        assert isinstance(status, int)
+        return status, out, err
+
+    return run
+
+
+def test_the_script_scores_from_any_directory(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = script("--score", "--json", "--texts", "20")
+    assert status == 0
+    figures = json.loads(out.splitlines()[-1])
     assert {"excess_nats", *LEAST} <= set(figures)
     assert figures["agreement"] >= 0.9
 
 
-def test_a_killed_training_goes_on_and_ends_with_the_same_bits(tmp_path: Path):
-    whole = run("--steps", "34", "--documents", "4", "--out", str(tmp_path / "whole"), "--texts", "5", "--json")
-    assert "words/s" in whole.stderr
-    assert " left" in whole.stderr
-    options = ["--steps", "34", "--documents", "4", "--out", str(tmp_path / "killed"), "--texts", "5", "--threads", "1"]
-    killed = subprocess.Popen([sys.executable, str(SCRIPT), *options], stderr=subprocess.PIPE, text=True)
+def test_a_killed_training_goes_on_and_ends_with_the_same_bits(script: Script, tmp_path: Path):
+    options = ["--steps", "34", "--documents", "2", "--texts", "5"]
+    status, _, err = script(*options, "--out", str(tmp_path / "whole"), "--json")
+    assert status == 0
+    assert "words/s" in err
+    assert " left" in err
+    command = [sys.executable, str(SCRIPT), "--threads", "1", *options, "--out", str(tmp_path / "killed")]
+    killed = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert killed.stderr is not None
     next(line for line in killed.stderr if line.startswith("step 32/"))
     killed.kill()
     killed.communicate()
     assert not (tmp_path / "killed").exists()
-    again = run(*options)
-    assert "going on from step" in again.stderr
+    _, _, again = script(*options, "--out", str(tmp_path / "killed"))
+    assert "going on from step" in again
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert weights[0] == weights[1]
     record = json.loads((tmp_path / "killed" / "training.json").read_text())
-    assert record["recipe"] == {"seed": 0, "n_steps": 34, "n_documents": 4, "n_threads": 1}
+    assert record["recipe"] == {"seed": 0, "n_steps": 34, "n_documents": 2, "n_threads": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
     assert LlamaForCausalLM.from_pretrained(tmp_path / "killed").config.num_hidden_layers >= 4
 
@@ -145,8 +167,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(tmp_path: Path):
         (("--steps", "-1"), "'-1' is not a whole number above zero"),
     ],
 )
-def test_bad_input_of_the_script_is_status_2_and_says_what(options: tuple[str, ...], message: str, tmp_path: Path):
-    command = [sys.executable, str(SCRIPT), *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_bad_input_of_the_script_is_status_2_and_says_what(script: Script, options: tuple[str, ...], message: str):
+    status, _, err = script(*options)
+    assert status == 2
+    assert message in err

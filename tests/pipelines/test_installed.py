@@ -1,4 +1,7 @@
-"""The wheel works outside the checkout, in an environment that has its dependencies and nothing of ours."""
+"""The wheel works outside the checkout, in an environment that has its dependencies and nothing of ours.
+
+What it makes is what the checkout makes: every file follows from the hash alone, whoever makes it and where.
+"""
 
 import os
 import subprocess
@@ -6,6 +9,7 @@ import sys
 import sysconfig
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +40,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "venv" / "bin" / "sae"
 
 
-def test_the_wheel_runs_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+def test_the_wheel_makes_the_same_outside_the_checkout(
+    installed: Path, quickstart: dict[str, Any], tmp_path: Path
+) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SAE_STORE")}
     environment |= {"HF_HUB_OFFLINE": "1"}
 
@@ -50,7 +56,13 @@ def test_the_wheel_runs_outside_the_checkout(installed: Path, tmp_path: Path) ->
     assert "harvest" in sae("--help")
     assert "--train.l0" in sae("train", "--help")
     assert "Scorecard" in sae("run", "quickstart", *SMALL)
-    assert list((tmp_path / "artifacts" / "reports").glob("*/report.html"))
+    for path in quickstart["artifacts"].values():
+        here = Path(path)
+        there = tmp_path / "artifacts" / here.parent.name / here.name
+        names = sorted(str(file.relative_to(here)) for file in here.rglob("*") if file.is_file())
+        assert names == sorted(str(file.relative_to(there)) for file in there.rglob("*") if file.is_file())
+        differ = {name for name in names if (there / name).read_bytes() != (here / name).read_bytes()}
+        assert differ <= {"manifest.json", "metrics.jsonl"}
     where = "import sae, pipelines; print(sae.__file__, pipelines.__file__)"
     files = subprocess.run(
         [installed.with_name("python"), "-c", where],
