@@ -6,8 +6,8 @@
    falls, since weights then shake less.
 2. An active latent is of size √(d / l0) in scaled units. Were sizes distributed exponentially, that shift for rρ =
    1 would undo e at once; ρ = 0.1 does within some ten steps.
-3. r is 1 until a third of the rate is left, and falls with it to zero: the last steps average the noise of batches,
-   which with r = 1 left codes 4 % off the mean of their last 50 batches (microworld, l0 16).
+3. r is 1 until a third of the rate, or fifty steps, are left, and falls to zero: the last steps average the noise of
+   batches, which with r = 1 left codes 4 % off the mean of their last 50 batches (microworld, l0 16).
 4. All latents are shifted alike, as BatchTopK's one threshold does it (Bussmann et al. 2024, arXiv:2412.06410).
 """
 
@@ -15,23 +15,30 @@ import torch
 
 from sae.dictionary import Dictionary, Gated, JumpRelu, Relu
 from sae.training.controller import Controller, L0Controller
+from sae.training.schedule import Schedule
 
 _FULL_UNTIL = 1 / 3
-"""Share of the rate down to which r = 1."""
+"""Share of the rate down to which r = 1, if so many steps are left."""
+_AVERAGED = 50
+
+
+def weight(schedule: Schedule, step: int) -> float:
+    """r of a step; 0 as long as the rate does not fall."""
+    return min(1.0, schedule.left(step) / _FULL_UNTIL, (schedule.n_steps - step) / _AVERAGED)
 
 
 @torch.no_grad()
-def follow(dictionary: Dictionary, controller: Controller, left: float) -> None:
+def follow(dictionary: Dictionary, controller: Controller, r: float) -> None:
     """Shifts what decides which latents fire, in place, by what the controller asks for.
 
     Args:
         dictionary: in training.
         controller: after the step.
-        left: share of the rate that is left; 0 as long as it does not fall.
+        r: how much of what is missing is asked for now (`weight`).
     """
     if not isinstance(controller, L0Controller):
         return
-    shift = min(1.0, left / _FULL_UNTIL) * controller.shift
+    shift = r * controller.shift
     match dictionary.config.activation:
         case JumpRelu():
             dictionary.threshold.add_(shift).clamp_(min=0)

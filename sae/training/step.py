@@ -92,9 +92,9 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
     passed = backward(dictionary, batch, term, situation, Passes(recipe.objective, recipe.accumulate, recipe.precision))
     n_tokens = data.total(len(batch.x))
     norm = _moved(state, batch, passed, recipe, n_tokens)
-    left = recipe.schedule.left(state.step)
+    r = levels.weight(recipe.schedule, state.step)
     _keep_count(state, passed, n_tokens, recipe.threshold_rate)
-    levels.follow(dictionary, state.controller, left)
+    levels.follow(dictionary, state.controller, r)
     if is_due(recipe.resampling, state.step, recipe.schedule.n_steps):
         gone = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
         residual = torch.cat(data.gather(batch.target - passed.reconstructed))
