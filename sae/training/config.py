@@ -105,9 +105,10 @@ class TrainConfig(Strict):
     """jumprelu: the count of active latents, its squared distance from l0, or Σ tanh(c z ‖w‖)."""
     tanh_scale: PositiveFloat = 4.0
     """jumprelu: that c, per scaled unit of activation (Conerly et al. 2025: 4)."""
-    bandwidth: PositiveFloat = 2.0
+    bandwidth: PositiveFloat | Literal["auto"] = "auto"
     """jumprelu: width of the rectangle that gives thresholds a gradient, where activations have root mean square 1 in
-    each dimension (Conerly et al. 2025: 2)."""
+    each dimension (Conerly et al. 2025: 2); auto: √(d / l0), the size of an active latent (measured:
+    `sae.training.presets`)."""
     skip: bool = False
     """transcoder: a linear map of the input is added to what is decoded (Paulo et al. 2025, arXiv:2501.18823)."""
     auxk_coefficient: float = Field(default=1 / 32, ge=0)
