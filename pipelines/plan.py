@@ -49,6 +49,7 @@ class Plan(Strict):
         """The object of `--json`."""
         plans = [*([self.harvest] if self.harvest else []), *self.train]
         times = [plan.seconds for plan in plans]
+        most = [*([self.harvest.seconds] if self.harvest else []), *(plan.seconds_at_most for plan in self.train)]
         return {
             "stage": "plan",
             "path": str(store),
@@ -57,6 +58,7 @@ class Plan(Strict):
             "bytes_on_disk": sum(plan.bytes_on_disk for plan in plans),
             "peak_bytes": max(self.harvest.peak_bytes if self.harvest else 0, peak_together(self.train)),
             "seconds": None if None in times else sum(time for time in times if time is not None),
+            "seconds_at_most": None if None in most else sum(time for time in most if time is not None),
             "fits": self.fits,
             "short_of": list(self.short_of),
             "harvest": None if self.harvest is None else self.harvest.model_dump(),
@@ -171,24 +173,28 @@ def size(n_bytes: float) -> str:
 
 
 def show(plan: Plan, stream: TextIO) -> None:
-    """A line for every stage, and the sums."""
-    rows = [("harvest", plan.harvest)] if plan.harvest else []
-    rows += [(f"train {i}" if len(plan.train) > 1 else "train", one) for i, one in enumerate(plan.train)]
-    stream.write(f"{'stage':<10}{'tokens':>14}{'disk':>10}{'memory':>10}{'time':>12}\n")
+    """A line for every stage, and the sums; the longer time is with dead latents at every step."""
+    rows = [("harvest", plan.harvest.model_dump())] if plan.harvest else []
+    rows += [(f"train {i}" if len(plan.train) > 1 else "train", one.model_dump()) for i, one in enumerate(plan.train)]
+    stream.write(f"{'stage':<10}{'tokens':>14}{'disk':>10}{'memory':>10}{'time':>20}\n")
     for name, one in rows:
-        stream.write(_line(name, one.n_tokens, one.bytes_on_disk, one.peak_bytes, one.seconds))
+        stream.write(_line(name, one["n_tokens"], one))
     if not rows:
         stream.write("Everything is there already.\n")
     if len(rows) > 1:
         sums = plan.record(Path())
-        stream.write(_line("together", sums["tokens"], sums["bytes_on_disk"], sums["peak_bytes"], sums["seconds"]))
+        stream.write(_line("together", sums["tokens"], sums))
     if plan.not_predicted:
         stream.write(f"Not in these sums: {', '.join(plan.not_predicted)}.\n")
 
 
-def _line(name: str, n_tokens: int, n_bytes: int, peak: int, seconds: float | None) -> str:
+def _line(name: str, n_tokens: int, sums: dict[str, Any]) -> str:
+    n_bytes, peak, seconds = (sums[key] for key in ("bytes_on_disk", "peak_bytes", "seconds"))
     time = "not tried" if seconds is None else _clock(seconds)
-    return f"{name:<10}{n_tokens:>14,}{size(n_bytes):>10}{size(peak):>10}{time:>12}\n"
+    most = sums.get("seconds_at_most")
+    if most is not None and _clock(most) != time:
+        time += f" to {_clock(most)}"
+    return f"{name:<10}{n_tokens:>14,}{size(n_bytes):>10}{size(peak):>10}{time:>20}\n"
 
 
 def _clock(seconds: float) -> str:

@@ -3,13 +3,14 @@
 P = (d_in + d_out) · F + F + d_out numbers are trained, and a few more where an activation has its own. Memory holds
 four of each in float32 (weight, gradient, Adam's two moments), which is counted before anything is made; then steps
 are timed, beginning with the second, and one checkpoint. Steps with dead latents cost more (AuxK); how many there will
-be is not known beforehand, so it is left out.
+be is not known beforehand, so a few more are timed in which all count as dead but those that have just fired.
 """
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -22,6 +23,7 @@ from sae.core.config import Strict
 from sae.dictionary import Dictionary
 from sae.training import checkpoint, initial, loop
 from sae.training.config import TrainConfig
+from sae.training.loop import Progress
 from sae.training.presets import dictionary_of
 from sae.training.state import State
 
@@ -48,7 +50,9 @@ class TrainPlan(Strict):
     peak_bytes: int
     """Of the whole process."""
     seconds: float | None
-    """None where it was not measured, because it does not fit."""
+    """With no dead latents; None where it was not measured, because it does not fit."""
+    seconds_at_most: float | None
+    """Were all latents dead at every step but those that have just fired."""
 
 
 def least_plan(config: TrainConfig, sites: TrainingSites, n_rows: int) -> TrainPlan:
@@ -71,6 +75,7 @@ def least_plan(config: TrainConfig, sites: TrainingSites, n_rows: int) -> TrainP
         bytes_while_running=kept + _CHECKPOINTS_AT_ONCE * _COPIES_IN_CHECKPOINT * n * _FLOAT,
         peak_bytes=_COPIES_IN_MEMORY * n * _FLOAT + buffer,
         seconds=None,
+        seconds_at_most=None,
     )
 
 
@@ -108,34 +113,50 @@ def plan_train(config: TrainConfig, sites: TrainingSites, n_rows: int, folder: P
     state = initial(sample, config, sites.places)
     seconds_starting = (time.perf_counter() - start) * min(_N_SAMPLE, n_rows) / len(sample)
     del sample
-    per_step = _seconds_per_step(state, config, columns)
+    steps = _time_steps(state, config, columns)
     start = time.perf_counter()
     checkpoint.save(state, config, folder)
     n_checkpoints = config.n_steps * config.batch // config.checkpoint_every_tokens
-    seconds_saving = (time.perf_counter() - start) * n_checkpoints
+    beside_steps = seconds_starting + (time.perf_counter() - start) * n_checkpoints
     missing = n_rows - columns.n_rows("train")
     buffer = (min(n_rows, BUFFER_ROWS) - min(columns.n_rows("train"), BUFFER_ROWS)) * row_bytes(columns)
     measured = capacity.peak_bytes() + buffer + missing * _BYTES_PER_ROW_IN_ORDER
     return least.model_copy(
         update={
             "peak_bytes": max(measured, least.peak_bytes + before),
-            "seconds": seconds_starting + config.n_steps * per_step + seconds_saving,
+            "seconds": beside_steps + config.n_steps * steps.alive,
+            "seconds_at_most": beside_steps + config.n_steps * max(steps.alive, steps.dead),
         }
     )
 
 
-def _seconds_per_step(state: State, config: TrainConfig, columns: Columns) -> float:
+class _StepSeconds(NamedTuple):
+    alive: float
+    dead: float
+
+
+def _time_steps(state: State, config: TrainConfig, columns: Columns) -> _StepSeconds:
+    """Seconds of a step without dead latents, and of one with as many as there can be; the state is moved on."""
     if not config.n_steps:
-        return 0.0
+        return _StepSeconds(0.0, 0.0)
     batches = ColumnBatches(columns, "train", config.batch, config.data_seed or 0)
     steps = loop(state, batches, config)
     begun = time.perf_counter()
     next(steps)
-    first, start = time.perf_counter() - begun, time.perf_counter()
+    first = time.perf_counter() - begun
+    alive = _mean_seconds(steps, SECONDS_STEPPING) or first
+    state.tokens_since_fired.fill_(config.n_steps * config.batch)
+    dead = _mean_seconds(steps, SECONDS_STEPPING / 2) or alive
+    batches.close()
+    return _StepSeconds(alive, dead)
+
+
+def _mean_seconds(steps: Iterator[Progress], seconds: float) -> float:
+    """Of the steps that begin within so many seconds; 0 where none is left."""
+    start = passed = time.perf_counter()
     n = 0
     for _ in steps:
-        n += 1
-        if time.perf_counter() - start > SECONDS_STEPPING:
+        n, passed = n + 1, time.perf_counter()
+        if passed - start > seconds:
             break
-    batches.close()
-    return (time.perf_counter() - start) / n if n else first
+    return (passed - start) / max(1, n)

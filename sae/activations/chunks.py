@@ -1,9 +1,10 @@
 """Reading runs of rows out of the chunks of a shard.
 
 Plain chunks lie in the file as they are, so a run is read with one `preadv` per chunk that it touches: no library lock
-is held and nothing is copied twice. Short runs far apart would leave a cold disk idle between two requests, so
-the next `AHEAD_BYTES` are announced to the system, which fetches them meanwhile (`posix_fadvise`). Compressed chunks
-are read whole through HDF5, each decompressed once however many runs lie in it.
+is held and nothing is copied twice. Short requests one after the other would leave a cold disk idle in between: what is
+not in memory is announced to the system (`posix_fadvise`) and read when `AHEAD_BYTES` more were announced, so that many
+requests are under way. Compressed chunks are read whole through HDF5, each decompressed once however many runs lie in
+it.
 """
 
 import errno
@@ -20,8 +21,8 @@ from jaxtyping import Int
 from sae.core.errors import WorldError
 
 CHUNK_ROWS = 1024
-AHEAD_BYTES = 4 << 20
-"""Bytes announced before they are read: requests for a disk to work on, few enough to stay in the page cache."""
+AHEAD_BYTES = 16 << 20
+"""Bytes that are announced and not read yet: requests for a disk to work on, few enough to stay in the page cache."""
 _OTHERS = 256
 """Filters with this number or a higher one are not part of HDF5."""
 _NOWAIT = int(getattr(os, "RWF_NOWAIT", 0))
@@ -75,7 +76,12 @@ def _read_pieces(descriptor: int, target: memoryview, places: list[int], ends: l
     late: deque[_Late] = deque()
     n_late = at = 0
     for place, end in zip(places, ends, strict=True):
-        n_bytes = _read_at_once(descriptor, target[at:end], place)
+        try:
+            n_bytes = os.preadv(descriptor, [target[at:end]], place, _NOWAIT) if _NOWAIT else 0
+        except OSError as error:  # nothing of it is in memory, or the system cannot tell
+            if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+                raise
+            n_bytes = 0
         if n_bytes < end - at:
             late.append(_Late(at + n_bytes, end, place + n_bytes))
             _announce(descriptor, place + n_bytes, end - at - n_bytes)
@@ -85,16 +91,6 @@ def _read_pieces(descriptor: int, target: memoryview, places: list[int], ends: l
             n_late -= _read_late(descriptor, target, late.popleft())
     for piece in late:
         _read_late(descriptor, target, piece)
-
-
-def _read_at_once(descriptor: int, target: memoryview, place: int) -> int:
-    """Bytes that were read without waiting for the disk; 0 also where the system does not tell."""
-    try:
-        return os.preadv(descriptor, [target], place, _NOWAIT) if _NOWAIT else 0
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
-            return 0
-        raise
 
 
 def _read_late(descriptor: int, target: memoryview, piece: _Late) -> int:

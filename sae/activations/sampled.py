@@ -3,12 +3,10 @@
 1. Within the j-th group of k rows the one at ⌊k · frac(j φ)⌋ is taken, φ the golden ratio: no period of the text, such
    as a window of 128 rows, falls in step with it.
 2. Sampled rows wait until there are 512; their scatter about their own mean m is a product in float32, added up in
-   float64 as Σxxᵀ = Σ(x − m)(x − m)ᵀ + m sᵀ + (s − n m) mᵀ with s = Σx, so that a large mean costs no digits. A thread
-   does that, one such group after the other, while more rows come.
+   float64 as Σxxᵀ = Σ(x − m)(x − m)ᵀ + m sᵀ + (s − n m) mᵀ with s = Σx, so that a large mean costs no digits.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -35,8 +33,6 @@ class Sampled:
         self._covariance = Covariance(d)
         self._waiting: list[Tensor] = []
         self._n_waiting = 0
-        self._thread = ThreadPoolExecutor(1, "covariance")
-        self._adding: Future[None] | None = None
 
     def update(self, x: Float[Tensor, "row d"]) -> None:
         """Adds the sampled ones of these rows."""
@@ -51,18 +47,9 @@ class Sampled:
             self._add_waiting()
 
     def _add_waiting(self) -> None:
-        self._wait()
-        if self._n_waiting:
-            self._adding = self._thread.submit(self._add, self._waiting)
-            self._waiting, self._n_waiting = [], 0
-
-    def _wait(self) -> None:
-        adding, self._adding = self._adding, None
-        if adding is not None:
-            adding.result()
-
-    def _add(self, several: list[Tensor]) -> None:
-        x = torch.cat(several)
+        if self._n_waiting == 0:
+            return
+        x = torch.cat(self._waiting)
         mean = x.mean(0)
         centred = x - mean
         about, total, c = mean.double(), x.double().sum(0), self._covariance
@@ -71,12 +58,12 @@ class Sampled:
         c.sum_products += centred.T @ centred
         left, right = torch.stack([about, total - len(x) * about]), torch.stack([total, about])
         c.sum_products.addmm_(left.T, right)
+        self._waiting, self._n_waiting = [], 0
 
     @property
     def covariance(self) -> Covariance:
         """Of what was sampled so far."""
         self._add_waiting()
-        self._wait()
         return self._covariance
 
     def merge(self, other: "Sampled") -> None:

@@ -2,16 +2,18 @@
 
 1. Rows are written in whole chunks of `CHUNK_ROWS`; only the last chunk of a shard may be partly filled.
 2. What is summed over the rows of the train split is summed chunk by chunk, of the rows as they are stored, so that it
-   does not depend on how rows arrive and can be had again from the file.
+   does not depend on how rows arrive and can be had again from the file. A thread does it while the chunk is written.
 3. A shard is written under `<name>.part`, with its places in attributes, hashed, synced to disk, and then takes its
    name: a shard that has its name is whole.
 """
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -85,6 +87,28 @@ def _unnamed(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+class Chunk:
+    """Rows that are written together."""
+
+    def __init__(self, columns: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> None:
+        """
+        Args:
+            columns: shape and type of a row of each dataset.
+        """
+        self.columns = {name: np.zeros((CHUNK_ROWS, *shape), dtype) for name, (shape, dtype) in columns.items()}
+        self.ids = np.zeros(CHUNK_ROWS, np.int32)
+        """Of the tokens; not written."""
+        self.n = 0
+        self.summed: Future[None] | None = None
+
+    def empty(self) -> None:
+        """Takes all rows away, once they are summed over."""
+        summed, self.summed = self.summed, None
+        if summed is not None:
+            summed.result()
+        self.n = 0
+
+
 class ShardWriter:
     """Writes one shard, up to its name."""
 
@@ -110,53 +134,62 @@ class ShardWriter:
             rows = growing(self._file, dataset_of(site.name), columns, kind, CHUNK_ROWS, storage.compression)
             rows.attrs.update({"site": site.name, "d": site.d, "dtype": storage.dtype})
             self._datasets[site.name] = rows
-        self._pending = {n: np.zeros((CHUNK_ROWS, *d.shape[1:]), d.dtype) for n, d in self._datasets.items()}
-        self._ids = np.zeros(CHUNK_ROWS, np.int32)
-        self._n_pending = self._n_flushed = 0
+        columns = {name: (d.shape[1:], d.dtype) for name, d in self._datasets.items()}
+        self._chunk, self._other = Chunk(columns), Chunk(columns)
+        self._summing = ThreadPoolExecutor(1, "sums")
+        self._n_chunks = 0
 
     def append(self, rows: Rows) -> None:
         """Adds rows, whose numbers are not encoded yet."""
         done = 0
         while done < len(rows):
-            take = min(len(rows) - done, CHUNK_ROWS - self._n_pending)
+            take = min(len(rows) - done, CHUNK_ROWS - self._chunk.n)
             self._hold(rows[done : done + take])
             done += take
-            if self._n_pending == CHUNK_ROWS:
+            if self._chunk.n == CHUNK_ROWS:
                 self._flush()
         if len(rows):
             self._end = rows.end()
             self._left_out += rows.left_out.sum(0)
 
     def _hold(self, rows: Rows) -> None:
-        place = slice(self._n_pending, self._n_pending + len(rows))
-        self._pending["document"][place] = rows.document
-        self._pending["position"][place] = rows.position
-        self._ids[place] = rows.ids
+        chunk = self._chunk
+        place = slice(chunk.n, chunk.n + len(rows))
+        chunk.columns["document"][place] = rows.document
+        chunk.columns["position"][place] = rows.position
+        chunk.ids[place] = rows.ids
         for site, x in rows.sites.items():
+            held = chunk.columns[site][place]
             if self._dtype == "int8":
-                self._pending[site][place] = stored = encode(x, self._dtype)
+                held[:] = stored = encode(x, self._dtype)
                 error = x.float() - values(rows_of(stored, self._dtype), self._dtype)
                 self._errors[site] += float(error.square().sum(dtype=torch.float64))
             else:
-                rows_of(self._pending[site][place], self._dtype).copy_(x)
-        self._n_pending += len(rows)
+                rows_of(held, self._dtype).copy_(x)
+        chunk.n += len(rows)
 
     def _flush(self) -> None:
-        n = self._n_pending
-        for site, sums in self._sums.items():
-            stored = rows_of(self._pending[site][:n], self._dtype)
-            x = values(stored, self._dtype) if self._dtype == "int8" else stored  # others are widened block by block
-            sums.update(x, self._pending["position"][:n], self._ids[:n])
+        """Writes the chunk while a thread sums over it; the next rows go into the other one."""
+        chunk = self._chunk
+        if self._sums:
+            chunk.summed = self._summing.submit(self._sum, chunk)
         for name, rows in self._datasets.items():
-            if n == CHUNK_ROWS and (self._plain or name in COLUMNS):
-                write_chunk(rows, self.n_rows, self._pending[name])
+            if chunk.n == CHUNK_ROWS and (self._plain or name in COLUMNS):
+                write_chunk(rows, self.n_rows, chunk.columns[name])
             else:
-                append(rows, self._pending[name][:n])
-        self.n_rows += n
-        self._n_pending = 0
-        self._n_flushed += 1
-        if self._n_flushed % _CHUNKS_AT_ONCE == 0:
+                append(rows, chunk.columns[name][: chunk.n])
+        self.n_rows += chunk.n
+        self._n_chunks += 1
+        if self._n_chunks % _CHUNKS_AT_ONCE == 0:
             begin_writing(self._pages.fileno())
+        self._chunk, self._other = self._other, chunk
+        self._chunk.empty()
+
+    def _sum(self, chunk: Chunk) -> None:
+        for site, sums in self._sums.items():
+            stored = rows_of(chunk.columns[site][: chunk.n], self._dtype)
+            x = values(stored, self._dtype) if self._dtype == "int8" else stored  # others are widened on the way
+            sums.update(x, chunk.columns["position"][: chunk.n], chunk.ids[: chunk.n])
 
     def finish(self, rest: Sequence[int] | np.ndarray = (0, 0)) -> Written:
         """Writes what is pending and closes the file.
@@ -164,8 +197,10 @@ class ShardWriter:
         Args:
             rest: rows left out after the last one, at the end of a split: of high norm, not finite.
         """
-        if self._n_pending:
+        if self._chunk.n:
             self._flush()
+        self._other.empty()
+        self._summing.shutdown()
         left_out = self._left_out + np.asarray(rest)
         self._file.attrs.update({"end": self._end, "left_out": left_out})
         close(self._file)
@@ -176,6 +211,7 @@ class ShardWriter:
 
     def abandon(self) -> None:
         """Closes the file and removes it."""
+        self._summing.shutdown()
         with suppress(OSError):  # what it cannot write any more is not wanted
             close(self._file)
         self._pages.close()

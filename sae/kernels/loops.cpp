@@ -184,33 +184,59 @@ inline float dot(const float* a, const float* b, i64 d) {
     return total_of(even + odd) + rest;
 }
 
-// Sums over rows in float64, rows ascending: out[row] = Σ x²; total += Σ x; squares += Σ x²; and the row is added to that
-// of `octaves` in which its norm lies: octave o from 2^(o + lowest) to twice that, shorter and longer ones in the ends.
+// The octave of a row whose norm has this square: o from 2^(o + lowest) to twice that; shorter and longer ones in the ends.
+inline i64 octave_of(double square, i64 n_octaves, i64 lowest) {
+    if (!(square > 0)) return 0;
+    int e;  // square lies in [2^(e-1), 2^e), so the whole part of log2 of its root is (e - 1) / 2, rounded down
+    std::frexp(square, &e);
+    return std::min(std::max((e - 1 - ((e - 1) & 1)) / 2 - lowest, i64(0)), n_octaves - 1);
+}
+
+// Sums over rows in float64: out[row] = Σ x²; total += Σ x; squares += Σ x²; and rows are added to their octave's. TOGETHER
+// rows are added up before they are added to what is there, so that this is fetched and stored less often.
+constexpr i64 TOGETHER = 4;
 template <class T>
 void sum_rows(const T* x, i64 n, i64 d, double* __restrict total, double* __restrict squares, double* octaves, i64 n_octaves,
               i64 lowest, double* out) {
-    std::vector<float> held(d);
-    float* __restrict row = held.data();
-    for (i64 t = 0; t < n; t++) {
-        const T* __restrict from = x + t * d;
-        double square = 0;
+    std::vector<float> held(TOGETHER * d, 0.0f);
+    for (i64 t = 0; t < n; t += TOGETHER) {
+        const i64 m = std::min(TOGETHER, n - t);
+        i64 octave[TOGETHER];
+        for (i64 r = 0; r < TOGETHER; r++) {
+            float* __restrict row = held.data() + r * d;
+            if (r >= m) {  // what is missing in the last block adds nothing
+                std::fill(row, row + d, 0.0f);
+                octave[r] = octave[0];
+                continue;
+            }
+            const T* __restrict from = x + (t + r) * d;
+            double square = 0;
 #pragma omp simd reduction(+ : square)
-        for (i64 i = 0; i < d; i++) {
-            row[i] = number(from[i]);
-            square += double(row[i]) * double(row[i]);
+            for (i64 i = 0; i < d; i++) {
+                row[i] = number(from[i]);
+                square += double(row[i]) * double(row[i]);
+            }
+            out[t + r] = square;
+            octave[r] = octave_of(square, n_octaves, lowest);
         }
-        out[t] = square;
-        // square lies in [2^(e-1), 2^e), so the whole part of log2 of its root is (e - 1) / 2, rounded down.
-        int e = 0;
-        std::frexp(square, &e);
-        const i64 octave = square > 0 ? ((e - 1 - ((e - 1) & 1)) / 2 - lowest) : 0;
-        double* __restrict group = octaves + std::min(std::max(octave, i64(0)), n_octaves - 1) * d;
+        const float *a = held.data(), *b = a + d, *c = b + d, *e = c + d;
+        const bool same = octave[0] == octave[1] && octave[0] == octave[2] && octave[0] == octave[3];
+        double* __restrict group = octaves + octave[0] * d;
+        const double into = same ? 1 : 0;
 #pragma omp simd
         for (i64 i = 0; i < d; i++) {
-            const double v = row[i];
-            total[i] += v;
-            squares[i] += v * v;
-            group[i] += v;
+            const double p = a[i], q = b[i], r = c[i], s = e[i];
+            const double sum = (p + q) + (r + s);
+            total[i] += sum;
+            squares[i] += (p * p + q * q) + (r * r + s * s);
+            group[i] += into * sum;
+        }
+        if (same) continue;
+        for (i64 r = 0; r < m; r++) {
+            double* __restrict one = octaves + octave[r] * d;
+            const float* row = held.data() + r * d;
+#pragma omp simd
+            for (i64 i = 0; i < d; i++) one[i] += row[i];
         }
     }
 }

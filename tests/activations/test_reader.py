@@ -11,7 +11,7 @@ import torch
 
 from sae.activations.config import Encoding
 from sae.activations.contents import FILE
-from sae.activations.encoding import encode, rows_of
+from sae.activations.encoding import TORCH, encode, rows_of
 from sae.activations.hdf5 import dataset
 from sae.activations.reader import Activations
 from sae.activations.shuffle import ShuffledBatches
@@ -105,8 +105,14 @@ def test_int8_is_read_back_to_half_a_step_of_its_scale(tmp_path: Path, write_row
 @pytest.mark.parametrize("encoding", ["float32", "float16", "bfloat16"])
 def test_every_dtype_round_trips(tmp_path: Path, write_rows: Callable[..., None], encoding: Encoding) -> None:
     write_rows(tmp_path, n_documents=40, length=8, sites={"embed": 3}, encoding=encoding, shard_rows=1000)
-    x = Activations(tmp_path).rows("train", "embed")
+    activations = Activations(tmp_path)
+    x = activations.rows("train", "embed")
     assert x[:, 1].tolist() == list(range(8)) * 36
+    batches = ShuffledBatches(activations, "embed", "train", 100)
+    as_stored = batches.fill(2, torch.empty(100, 3, dtype=TORCH[encoding]))
+    assert torch.equal(as_stored.float(), batches.batch(2))
+    assert torch.equal(batches.batch(2), x[batches.row_numbers(2)])
+    batches.close()
     with h5py.File(tmp_path / "train-00000.h5") as file:
         assert file["activations/embed"].attrs["dtype"] == encoding
 
@@ -175,11 +181,11 @@ def _cut_tokens(folder: Path) -> None:
     [
         (_cut, "train-00000.h5"),
         (_remove, "train-00000.h5"),
-        (_other_width, "train-00000.h5"),
-        (_other_dtype, "train-00000.h5"),
+        (_other_width, r"train-00000.h5 has activations/embed of shape \(288, 5\) .* expected \(288, 3\)"),
+        (_other_dtype, r"train-00000.h5 has activations/embed of .* dtype float64 .* expected .* float32"),
         (_other_chunks, "chunks of .100, 3., expected 1024 whole rows"),
         (_fewer_rows, "train-00000.h5"),
-        (_newer, "format 4"),
+        (_newer, r"contents.json has format 4; this version reads up to 3: update sae"),
         (_cut_tokens, "tokens.h5"),
     ],
 )

@@ -93,7 +93,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(
     model = spoiled if settings.on_nonfinite == "drop" else loaded
     counts = harvest(model, texts, tmp_path / "whole", settings)
     wanted = digests(tmp_path / "whole")
-    for n_batches in (0, 11, 28):
+    for n_batches in (0, 20):
         folder = tmp_path / str(n_batches)
         stopped(model, texts, folder, settings, n_batches)
         assert "contents.json" not in digests(folder)
@@ -111,7 +111,7 @@ def test_any_missing_shards_are_written_again_to_the_same_bytes(
     wanted = digests(tmp_path)
     shards = sorted(file.name for file in tmp_path.glob("*-0*.h5"))
     assert len(shards) >= 6
-    for missing in ({shards[0]}, {shards[1], shards[2]}, {shards[-1]}, {shards[-2], shards[0]}, set(shards), set()):
+    for missing in ({shards[1], shards[2]}, {shards[-1]}, {shards[-2], shards[0]}, set(shards)):
         for name in missing:
             (tmp_path / name).unlink()
         (tmp_path / "contents.json").unlink()

@@ -51,3 +51,5 @@ def test_no_more_is_read_than_the_buffer_needs() -> None:
 def test_texts_seen_before_are_known() -> None:
     seen = Seen()
     assert [seen.add(text) for text in ("a", "b", "a", "", "", "é")] == [True, True, False, True, False, True]
+    many = [str(i % 20_000) for i in range(25_000)]
+    assert [seen.add(text) for text in many] == [i < 20_000 for i in range(25_000)]

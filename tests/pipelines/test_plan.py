@@ -80,14 +80,18 @@ def test_a_plan_leaves_nothing_and_knows_what_is_there(sae: Sae, tmp_path: Path)
     third = sae("plan")[1]
     assert third["reused"]
     assert third["fits"]
-    assert third["seconds"] == third["bytes_on_disk"] == 0
+    assert third["seconds"] == third["seconds_at_most"] == third["bytes_on_disk"] == 0
 
 
 def test_every_member_of_a_sweep_is_counted(sae: Sae) -> None:
-    plan = sae("plan", "--train.sweep", "{d_sae: [64, 128], seed: [0, 1]}")[1]
+    plan = sae("plan", "--train.sweep", "{accumulate: [1, 64], d_sae: [64, 128], seed: [0, 1]}")[1]
     sizes = [one["n_parameters"] for one in plan["train"]]
-    assert len(sizes) == 4
+    assert len(sizes) == 8
     assert sizes[0] == sizes[1] < sizes[2] == sizes[3]
+    times = [one["seconds"] for one in plan["train"]]
+    assert times[0] == times[1] < times[4] == times[5], "a step in 64 pieces takes longer than one in a piece"
+    assert all(one["seconds"] <= one["seconds_at_most"] for one in plan["train"])
+    assert plan["seconds"] <= plan["seconds_at_most"]
     total = plan["harvest"]["bytes_on_disk"] + sum(one["bytes_on_disk"] for one in plan["train"])
     assert plan["bytes_on_disk"] == total
 
@@ -97,6 +101,7 @@ def test_what_cannot_fit_is_refused_with_its_numbers(sae: Sae, monkeypatch: pyte
     assert status == 1
     assert not plan["fits"]
     assert plan["seconds"] is None
+    assert plan["seconds_at_most"] is None
     assert "it does not fit: train needs 4.1" in err
     monkeypatch.setattr(capacity, "free_bytes", lambda folder: 1_000_000)
     monkeypatch.setattr(capacity, "largest_file", lambda: 2_000_000)
