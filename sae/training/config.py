@@ -132,7 +132,7 @@ class TrainConfig(Strict):
     controller_memory: float = Field(default=0.5, gt=0, lt=1)
     """The same: weight of the past in the running mean of l0 that it reads, a step; 0.5 is about two batches (measured:
     at 0.8 l0 swung by a fifth)."""
-    level_rate: float = Field(default=0.1, ge=0, le=1)
+    level_rate: float = Field(default=0.05, ge=0, le=1)
     """The same: while the rate falls, a step shifts biases or thresholds by this share of what is missing to l0
     (measured: `sae.training.levels`)."""
     clip: PositiveFloat = 1.0

@@ -1,7 +1,7 @@
 """One sparsity knob for every architecture: λ is moved until codes are as sparse as asked.
 
     u ← u + K · ((e + τ) / T + ė)      e = log(L0 / l0), of a running mean over a few batches, between −1 and 1
-    τ ← τ + e / 2T                     where e is small
+    τ ← min(0, τ + e / 2T)             where e is small
 
     positive    λ = s · exp(u)      an L1 that were paid for size would grow without end
     either      λ = s · sinh(u)     a count may also be paid for: thresholds sink where too few latents are active
@@ -104,7 +104,7 @@ class L0Controller(Strict):
         u = max(-_FURTHEST, min(_FURTHEST, self.u + self._push(error)))
         began = self.n_steps > _BEGIN_HORIZONS * self.horizon
         held = error if began and abs(error) < _SMALL else 0.0
-        trend = max(-_SMALL, min(_SMALL, self.trend + held / (_TREND_HORIZONS * self.horizon)))
+        trend = max(-_SMALL, min(0.0, self.trend + held / (_TREND_HORIZONS * self.horizon)))
         return self.model_copy(
             update={"u": u, "l0": total, "weight": weight, "error": error, "trend": trend, "n_steps": self.n_steps + 1}
         )

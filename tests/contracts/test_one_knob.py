@@ -1,6 +1,6 @@
 """`l0` means the same everywhere: what a run ends with has it within 5 % on tokens that it never saw.
 
-Small and short on purpose: 64 latents, 100 steps of 256 tokens of synthetic data; and real activations, of the
+Small and short on purpose: 64 latents, 200 steps of 256 tokens of synthetic data; and real activations, of the
 microworld's model, whose codes grow sparser all along a run. `topk`, `transcoder` and matching pursuit keep l0 at
 most, as negative pre-activations are dropped.
 """
@@ -31,7 +31,7 @@ RUNS: list[tuple[dict[str, Any], int]] = [
 
 @pytest.mark.parametrize(("keys", "seed"), RUNS, ids=lambda v: "-".join(v.values()) if isinstance(v, dict) else str(v))
 def test_l0_is_reached(keys, seed):
-    sizes = {"d_sae": 64, "l0": 4, "batch": 256, "tokens": 100 * 256, "seed": seed}
+    sizes = {"d_sae": 64, "l0": 4, "batch": 256, "tokens": 200 * 256, "seed": seed}
     config = TrainConfig.model_validate(sizes | keys)
     state = initial(SAMPLE, config, TWO if config.preset == "crosscoder" else one_site(32))
     for _ in loop(state, DATA, config):

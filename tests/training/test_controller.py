@@ -27,11 +27,10 @@ def errors(drift: float, start: float) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize(("drift", "start", "most"), [(0.001, 0.0, 0.015), (0.0, 0.5, 0.035), (-0.001, 0.5, 0.035)])
+@pytest.mark.parametrize(("drift", "start", "most"), [(0.001, 0.0, 0.015), (0.0, 0.5, 0.035), (0.0, -0.5, 0.035)])
 def test_neither_a_drift_nor_a_start_leaves_an_error(drift: float, start: float, most: float) -> None:
     """A controller that only summed errors would stay drift · 2 T / K = 4 % away."""
-    for sign in (1, -1):
-        assert max(map(abs, errors(sign * drift, sign * start)[-50:])) < most
+    assert max(map(abs, errors(drift, start)[-50:])) < most
 
 
 def test_levels_follow_only_while_the_rate_falls() -> None:

@@ -14,6 +14,7 @@ from sae.core.errors import InputError
 from sae.dictionary import Part
 from sae.synthetic import Synthetic, SyntheticConfig
 from sae.training import Places, TrainConfig
+from sae.training.run import Training
 
 X = Synthetic(SyntheticConfig(d=12, n_directions=24, l0=3), batch=300).batch(0)
 CONFIG = TrainConfig(d_sae=32, l0=4, tokens=20 * 64, batch=64, log_every_steps=5)
@@ -50,7 +51,7 @@ def test_a_run_goes_on_after_an_interrupt() -> None:
                 raise KeyboardInterrupt
             return X[:64]
 
-    training = sae.training.run.Training(sae.training.initial(X, CONFIG), Interrupted(), CONFIG)
+    training = Training(sae.training.initial(X, CONFIG), Interrupted(), CONFIG)
     with pytest.raises(KeyboardInterrupt):
         training.finish()
     assert training.state.step == 5
@@ -71,7 +72,7 @@ def test_ctrl_c_within_a_step_waits_for_its_end_and_nothing_is_done_twice() -> N
             return X[step : step + 64]
 
     state = sae.training.initial(X, CONFIG)
-    training = sae.training.run.Training(state, Pressed(), CONFIG)
+    training = Training(state, Pressed(), CONFIG)
     seen = [progress.step for progress in itertools.islice(training, 5)]
     with pytest.raises(KeyboardInterrupt):
         training.finish()
@@ -79,7 +80,7 @@ def test_ctrl_c_within_a_step_waits_for_its_end_and_nothing_is_done_twice() -> N
     assert [*seen, *(progress.step for progress in training)] == list(range(1, 21))
     calm = Pressed()
     calm.asked = True
-    whole = sae.training.run.Training(sae.training.initial(X, CONFIG), calm, CONFIG).finish()
+    whole = Training(sae.training.initial(X, CONFIG), calm, CONFIG).finish()
     assert torch.equal(training.dictionary.W_dec, whole.W_dec)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
