@@ -31,14 +31,26 @@ from typing import NamedTuple, cast
 
 import torch
 from bench_reading import Row, resident_bytes, row, show
+from bench_shards import SITE, Shape, block_of, write_shards, write_tokens
 from peers.activations import QUICK, SIZES, Size, rows, write_settings
 from peers.environment import DICTIONARY_LEARNING, SAELENS, SPARSIFY
 from peers.process import PeerProcess
+from peers.trained import PRESETS as TRAINED
+from peers.trained import trained, write_weights
 from torch import Tensor
 
+from sae.activations.reader import Activations
+from sae.activations.shuffle import Mixing, ShuffledBatches
 from sae.core.errors import WorldError
-from sae.training import TrainConfig, initial, loop
+from sae.dictionary import Dictionary
+from sae.kernels import AdamStep, FixedCode, Slot, descend
+from sae.kernels.choice import loops_for
+from sae.kernels.loops import Pairs
+from sae.kernels.pool import give_back
+from sae.training import Batches, TrainConfig, initial, loop
 from sae.training.config import Preset
+from sae.training.places import one_site
+from sae.training.state import continued, starts
 
 PRESETS = ("topk", "batchtopk", "matryoshka", "relu", "jumprelu")
 PEERS = {
@@ -49,11 +61,18 @@ PEERS = {
 FASTER_THAN_SPARSIFY = {"small": 2.7, "middle": 1.9, "large": 1.35}
 FASTER_THAN_FASTEST = {"batchtopk": 6.0, "matryoshka": 6.0, "relu": 2.5, "jumprelu": 2.5}
 """At the middle size."""
+DENSEST = 64.0
+"""Mean active latents at which ReLU and JumpReLU are compared."""
+OF_PRODUCT = 0.9
+"""Of the encoder product's own rate, for encoding in float32."""
+OF_MEMORY = 0.9
+"""Of the rate with batches in memory, for batches from shards."""
 PEAK = 200.0
 """MB at the middle size."""
 MEGABYTE = 1_000_000
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
-BLOCK = 1024
+BLOCK = 512
+"""Tokens; more where they are 16 MB at most. Larger blocks would not stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +98,18 @@ class Seconds(NamedTuple):
 class Ours:
     """A run that is moved on by a window at a time."""
 
-    def __init__(self, size: Size, preset: str, x: Tensor) -> None:
+    def __init__(
+        self, size: Size, preset: str, x: Tensor, begin: Dictionary | None = None, batches: Batches | None = None
+    ) -> None:
         config = TrainConfig(
             preset=cast(Preset, preset), d_sae=size.d_sae, l0=size.k, batch=size.batch, tokens=10**6 * size.batch
         )
-        self._size = size
-        self._progress = loop(initial(x[: size.batch], config), Pool(x, size.batch), config)
+        self._size, sample, places = size, x[: size.batch], one_site(size.d)
+        if begin is None:
+            self.state = initial(sample, config, places)
+        else:
+            self.state = continued(begin, starts(sample, config, places), config, places)
+        self._progress = loop(self.state, batches or Pool(x, size.batch), config)
 
     def step(self) -> Seconds:
         """A window of steps."""
@@ -101,19 +126,19 @@ class Floor:
     def __init__(self, size: Size, x: Tensor) -> None:
         self._size, self._x = size, x[: size.batch]
         self._rows = torch.randn(size.d_sae, size.d)
-        self._out = torch.empty(min(BLOCK, size.batch), size.d_sae)
+        self._out = torch.empty(min(max(BLOCK, 2**22 // size.d_sae), size.batch), size.d_sae)
         self._source, self._copy = torch.randn(2, 8 * MEGABYTE)
 
     def step(self) -> Seconds:
         """The product timed as it is, the rest as long as a copy of as much would take."""
-        product = _timed(self._product)
+        product = _timed(self.product)
         copy = _timed(lambda: self._copy.copy_(self._source))
         sparse = 4 * self._size.batch * self._size.k * self._size.d
         adam = 7 * 2 * self._rows.numel()
         n_copies = (sparse + adam) / (2 * self._source.numel())
         return Seconds(*(a + n_copies * b for a, b in zip(product, copy, strict=True)))
 
-    def _product(self) -> None:
+    def product(self) -> None:
         for part in self._x.split(len(self._out)):
             torch.mm(part, self._rows.T, out=self._out[: len(part)])
 
@@ -157,11 +182,19 @@ def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
 def step_rows(size: Size, preset: str, peers: Sequence[str], folder: Path) -> list[Row]:
     """One size and preset: ours, the peers that know it, the floor."""
     x = rows(size)
-    settings = folder / f"{size.name}_{preset}.json"
-    contenders: dict[str, Callable[[], Seconds]] = {"floor": Floor(size, x).step, "ours": Ours(size, preset, x).step}
+    settings, weights = folder / f"{size.name}_{preset}.json", folder / f"{size.name}_{preset}.npz"
+    begin = trained(size, preset, x) if preset in TRAINED else None
+    contenders: dict[str, Callable[[], Seconds]] = {"floor": Floor(size, x).step}
+    ours = Ours(size, preset, x, begin)
+    contenders["ours"] = ours.step
+    if preset == "topk":
+        contenders["shards"] = Ours(size, preset, x, None, shards(folder / size.name, size)).step
     processes = []
     if peers:
-        write_settings(settings, size, preset, x, torch.get_num_threads())
+        if begin is not None:
+            write_weights(weights, begin)
+        given = weights if begin is not None else None
+        write_settings(settings, size, preset, x, torch.get_num_threads(), given)
     for name in peers:
         if name == "sparsify" and preset != "topk":
             continue
@@ -174,7 +207,39 @@ def step_rows(size: Size, preset: str, peers: Sequence[str], folder: Path) -> li
     seconds = measured(contenders, size.n_rounds)
     for process in processes:
         process.close()
-    return _compared(size, preset, seconds)
+    found = _compared(size, preset, seconds)
+    if begin is not None:
+        with torch.no_grad():
+            l0 = float(begin.encode(x[: size.batch]).l0().double().mean())
+        target = DENSEST if size.name == "middle" else None
+        found.append(row(f"{preset}_{size.name}_l0", l0, "latents a token", "from the same weights", target, most=True))
+    return found
+
+
+def shards(folder: Path, size: Size) -> ShuffledBatches:
+    """Shuffled batches of float16 shards; eight to a mixing buffer, which is read again and again."""
+    folder.mkdir()
+    n_rows = 16 * size.batch
+    shape = Shape(size.d, n_rows, n_rows // 4, n_rows // 2, size.batch, n_rounds=1)
+    write_shards(folder, shape, block_of(shape))
+    write_tokens(folder, shape)
+    return ShuffledBatches(Activations(folder), SITE, "train", size.batch, 0, Mixing(n_rows // 2))
+
+
+def encode_rows(size: Size) -> list[Row]:
+    """`Dictionary.encode` beside its product alone."""
+    x = rows(size)[: size.batch]
+    dictionary = Ours(size, "topk", x).state.dictionary.eval()
+
+    @torch.no_grad()
+    def encode() -> Seconds:
+        return _timed(lambda: dictionary.encode(x))
+
+    floor = Floor(size, x)
+    seconds = measured({"product": lambda: _timed(floor.product), "encode": encode}, 2 * size.n_rounds)
+    rates = ([s.wall for s in seconds[name]] for name in ("product", "encode"))
+    target = OF_PRODUCT if size.name == "middle" else None
+    return [row(f"encode_{size.name}_of_product", ratio(*rates), "ratio of rates", "the encoder product", target)]
 
 
 def _compared(size: Size, preset: str, seconds: dict[str, list[Seconds]]) -> list[Row]:
@@ -195,10 +260,47 @@ def _compared(size: Size, preset: str, seconds: dict[str, list[Seconds]]) -> lis
     found.append(
         row(f"{label}_work_times_floor", ratio(work["ours"], work["floor"]), "ratio of processor times", floor)
     )
+    if "shards" in wall:
+        target = OF_MEMORY if size.name == "middle" else None
+        rate = ratio(wall["ours"], wall["shards"])
+        found.append(row(f"{label}_rate_from_shards", rate, "ratio of rates", "batches in memory", target))
     for name in seconds:
         found.append(row(f"{label}_step_{name}", 1000 * statistics.median(wall[name]), "ms"))
         found.append(row(f"{label}_work_{name}", 1000 * statistics.median(work[name]), "processor ms"))
     return found
+
+
+@torch.no_grad()
+def part_rows(size: Size) -> list[Row]:
+    """Where a TopK step's time goes: each of its parts alone, and what the whole takes beside them."""
+    x = rows(size)
+    ours = Ours(size, "topk", x)
+    dictionary, floor, batch = ours.state.dictionary, Floor(size, x), x[: size.batch]
+    code = dictionary.encode(batch)
+    assert isinstance(code, FixedCode)
+    loops, starts = loops_for(batch), torch.arange(size.batch + 1) * size.k
+    pairs = Pairs(code.values.flatten(), code.indices.flatten(), starts)
+    weights = dictionary.W_dec.detach()
+    slots = [Slot(*(torch.rand_like(weights) for _ in range(4)), n_steps=1, unit=True) for _ in range(2)]
+    parts: dict[str, Callable[[], object]] = {
+        "product": floor.product,
+        "encoding": lambda: dictionary.encode(batch),
+        "decoding": lambda: dictionary.decode(code),
+        "gradient_of_values": lambda: loops.dots(batch, weights, pairs.indices, starts),
+        "gradients_of_rows": lambda: [give_back(loops.by_latent(pairs, batch, size.d_sae).rows) for _ in range(2)],
+        "adam": lambda: descend(slots, AdamStep(1e-4, 1.0)),
+    }
+    contenders = {name: lambda run=run: _timed(run) for name, run in parts.items()}
+
+    @torch.enable_grad()
+    def step() -> Seconds:
+        return ours.step()
+
+    seconds = measured({**contenders, "step": step}, size.n_rounds)
+    medians = {name: 1000 * statistics.median(s.wall for s in each) for name, each in seconds.items()}
+    medians["selection"] = medians["encoding"] - medians["product"]
+    medians["rest"] = medians["step"] - sum(medians[n] for n in parts if n != "product")
+    return [row(f"part_{size.name}_{name}", value, "ms") for name, value in medians.items()]
 
 
 def memory_row(size: Size) -> list[Row]:
@@ -252,9 +354,10 @@ def main() -> None:
                 more = step_rows(size, preset, peers, Path(folder))
                 show(more)
                 found += more
-            memory = memory_row(size)
-            show(memory)
-            found += memory
+            if "topk" in options.presets.split(","):
+                more = [*encode_rows(size), *part_rows(size), *memory_row(size)]
+                show(more)
+                found += more
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 

@@ -1,12 +1,17 @@
 """What all tests share: hypothesis without a clock (machines are noisy), and the data beside the checkout."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("steady")
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which some other test may do first
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -8,7 +8,7 @@ evaluation mode; only BatchTopK tells the modes apart.
 """
 
 from pathlib import Path
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 import torch
 from jaxtyping import Float
@@ -16,20 +16,12 @@ from torch import Tensor, nn
 
 from sae import kernels
 from sae.core.errors import InputError
-from sae.dictionary import files
+from sae.dictionary import files, thresholds
 from sae.dictionary.config import BatchTopK, DictionaryConfig, Gated, JumpRelu, MatchingPursuit, Relu, TopK
-from sae.dictionary.jumprelu import jump
+from sae.dictionary.linear import Encoded, Linear
 from sae.dictionary.parameters import add_to, named_in_file
 from sae.dictionary.pursuit import pursue
-from sae.kernels import Code, DenseCode
-
-
-class Encoded(NamedTuple):
-    """A code, and the pre-activations that it was made of where they were made at all."""
-
-    code: Code
-    pre: Float[Tensor, "*token n"]
-    """Of every latent (the gate's, where there is one); n = 0 where the activation selects without keeping them."""
+from sae.kernels import Code
 
 
 class Dictionary(nn.Module):
@@ -84,7 +76,7 @@ class Dictionary(nn.Module):
 
     def pre_activations(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token d_sae"]:
         """The linear map alone, [..., d_sae]; dense, so for a few tokens at a time."""
-        return self.centred(x) @ self.W_enc + self.b_enc
+        return self._linear(x).whole()
 
     def encode(self, x: Float[Tensor, "*token d_in"]) -> Code:
         """The sparse code of activations with any leading axes.
@@ -94,32 +86,30 @@ class Dictionary(nn.Module):
         """
         return self.encoded(x).code
 
-    def encoded(self, x: Float[Tensor, "*token d_in"]) -> Encoded:
-        """As `encode`, with the pre-activations that an objective may need beside the code."""
-        none = x.new_zeros(*x.shape[:-1], 0)
+    def encoded(self, x: Float[Tensor, "*token d_in"], selection: torch.dtype | None = None) -> Encoded:
+        """As `encode`, with what an objective may need beside the code.
+
+        With a `selection` of less precision than x, latents are chosen in it and their values computed in x's.
+        """
+        linear = self._linear(x, selection)
         match self.config.activation:
             case TopK(k=k):
-                return Encoded(kernels.encode_topk(self._wide(x), self.encoder_rows, self.b_enc, k, self._centre), none)
+                x, rows, bias, centre, _ = linear
+                return _alone(kernels.encode_topk(x, rows, bias, k, centre, selection))
             case BatchTopK(k=k) if self.training:
-                return Encoded(
-                    kernels.encode_batchtopk(self._wide(x), self.encoder_rows, self.b_enc, k, self._centre), none
-                )
-            case BatchTopK():
-                return Encoded(self._above(x), none)
+                x, rows, bias, centre, _ = linear
+                return _alone(kernels.encode_batchtopk(x, rows, bias, k, centre, selection))
             case JumpRelu(bandwidth=bandwidth) if self.training:
-                pre = self.pre_activations(x)
-                return Encoded(DenseCode(jump(pre, self.threshold, bandwidth)), pre)
-            case JumpRelu():
-                return Encoded(self._above(x), none)
+                return thresholds.jumprelu(linear, self.threshold, bandwidth)
+            case BatchTopK() | JumpRelu():
+                x, rows, bias, centre, _ = linear
+                return _alone(kernels.encode_threshold(x, rows, bias, self.threshold, centre, selection))
             case Relu():
-                pre = self.pre_activations(x)
-                return Encoded(DenseCode(pre.relu()), pre)
+                return thresholds.relu(linear)
             case Gated():
-                pre = self.pre_activations(x)
-                size = self.r_mag.exp() * (pre - self.b_enc) + self.b_mag
-                return Encoded(DenseCode(size.relu() * (pre > 0)), pre)
+                return thresholds.gated(linear, self.r_mag, self.b_mag)
             case MatchingPursuit(k=k):
-                return Encoded(pursue(self.centred(x), self.W_dec, k), none)
+                return _alone(pursue(self.centred(x), self.W_dec, k))
             case _:
                 assert_never(self.config.activation)
 
@@ -133,8 +123,8 @@ class Dictionary(nn.Module):
             raise InputError(f"the dictionary reads activations of width {self.d_in}, got width {x.shape[-1]}")
         return x
 
-    def _above(self, x: Float[Tensor, "*token d_in"]) -> Code:
-        return kernels.encode_threshold(self._wide(x), self.encoder_rows, self.b_enc, self.threshold, self._centre)
+    def _linear(self, x: Float[Tensor, "*token d_in"], selection: torch.dtype | None = None) -> Linear:
+        return Linear(self._wide(x), self.encoder_rows, self.b_enc, self._centre, selection)
 
     def decode(self, code: Code) -> Float[Tensor, "*token d_out"]:
         """The activations that a code stands for.
@@ -144,7 +134,10 @@ class Dictionary(nn.Module):
         """
         if code.d_sae != self.d_sae:
             raise InputError(f"the dictionary has {self.d_sae} latents, the code {code.d_sae}")
-        return kernels.sparse_decode(code, self.W_dec) + self.b_dec
+        y = kernels.sparse_decode(code, self.W_dec)
+        # Into y itself, which nobody else holds: a sum of its own would be another tensor of tokens × d. Where y is a
+        # view of what was computed, autograd would copy more than that spares.
+        return y.add_(self.b_dec) if y.ndim == 2 and y.dtype == self.b_dec.dtype else y + self.b_dec
 
     def forward(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token d_out"]:
         """decode(encode(x)), plus what a transcoder's skip adds."""
@@ -164,6 +157,11 @@ class Dictionary(nn.Module):
         """Writes `weights.safetensors` and `config.yaml` into `folder`; equal dictionaries give equal bytes."""
         weights = {named_in_file(name): value for name, value in self.state_dict().items()}
         files.write(Path(folder), self.config, weights)
+
+
+def _alone(code: Code) -> Encoded:
+    """A code that decides for itself."""
+    return Encoded(code, code)
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> Dictionary:

@@ -7,6 +7,7 @@ functions here choose between them.
 
 from sae.kernels.code import Code, DenseCode, FixedCode, RaggedCode
 from sae.kernels.dispatch import (
+    above,
     descend,
     encode_batchtopk,
     encode_threshold,
@@ -25,6 +26,7 @@ __all__ = [
     "FixedCode",
     "RaggedCode",
     "Slot",
+    "above",
     "descend",
     "encode_batchtopk",
     "encode_threshold",

@@ -23,6 +23,10 @@ class DenseCode:
     def d_sae(self) -> int:
         return self.values.shape[-1]
 
+    @property
+    def n_tokens(self) -> int:
+        return math.prod(self.values.shape[:-1])
+
     def dense(self) -> Float[Tensor, "*token d_sae"]:
         """The activation of every latent."""
         return self.values
@@ -34,6 +38,14 @@ class DenseCode:
     def fired(self) -> Bool[Tensor, "d_sae"]:
         """Which latents are active at any token."""
         return (self.values > 0).flatten(0, -2).any(0)
+
+    def sums(self) -> Float[Tensor, "*token"]:
+        """The sum of every token's values; carries the gradient."""
+        return self.values.sum(-1)
+
+    def totals(self) -> Float[Tensor, "d_sae"]:
+        """The sum of every latent's values over all tokens; carries the gradient."""
+        return self.values.reshape(-1, self.d_sae).sum(0)
 
     def detach(self) -> "DenseCode":
         """The same values without their gradient."""
@@ -52,6 +64,10 @@ class FixedCode:
     indices: Int64[Tensor, "*token k"]
     d_sae: int
 
+    @property
+    def n_tokens(self) -> int:
+        return math.prod(self.values.shape[:-1])
+
     def dense(self) -> Float[Tensor, "*token d_sae"]:
         """The activation of every latent: [..., d_sae], zero where none is stored; carries the gradient."""
         zeros = torch.zeros(*self.values.shape[:-1], self.d_sae, dtype=self.values.dtype, device=self.values.device)
@@ -65,6 +81,14 @@ class FixedCode:
         """Which latents are active at any token."""
         values = self.values.detach().flatten()
         return values.new_zeros(self.d_sae).index_add_(0, self.indices.flatten(), (values > 0).to(values.dtype)) > 0
+
+    def sums(self) -> Float[Tensor, "*token"]:
+        """The sum of every token's values; carries the gradient."""
+        return self.values.sum(-1)
+
+    def totals(self) -> Float[Tensor, "d_sae"]:
+        """The sum of every latent's values over all tokens; carries the gradient."""
+        return self.values.new_zeros(self.d_sae).index_add(0, self.indices.flatten(), self.values.flatten())
 
     def detach(self) -> "FixedCode":
         """The same values without their gradient."""
@@ -106,12 +130,20 @@ class RaggedCode:
 
     def l0(self) -> Int64[Tensor, "*token"]:
         """How many latents are active at each token."""
-        active = (self.values > 0).to(torch.int64)
-        return active.new_zeros(self.n_tokens).index_add_(0, self.tokens, active).view(self.shape)
+        n_before = torch.nn.functional.pad((self.values > 0).cumsum(0), (1, 0))
+        return n_before[self.starts].diff().view(self.shape)
 
     def fired(self) -> Bool[Tensor, "d_sae"]:
         """Which latents are active at any token."""
         return torch.bincount(self.indices[self.values > 0], minlength=self.d_sae) > 0
+
+    def sums(self) -> Float[Tensor, "*token"]:
+        """The sum of every token's values; carries the gradient."""
+        return self.values.new_zeros(self.n_tokens).index_add(0, self.tokens, self.values).view(self.shape)
+
+    def totals(self) -> Float[Tensor, "d_sae"]:
+        """The sum of every latent's values over all tokens; carries the gradient."""
+        return self.values.new_zeros(self.d_sae).index_add(0, self.indices, self.values)
 
     def detach(self) -> "RaggedCode":
         """The same values without their gradient."""

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae.core.errors import InputError, WorldError
-from sae.kernels import build
+from sae.kernels import build, pool
 from sae.kernels.loops import AdamStep, Bounds, ByLatent, Loops, Pairs, Slot, bounds
 from sae.kernels.spelling import Spelling
 
@@ -50,11 +50,12 @@ class CompiledLoops(Loops):
     ) -> Pairs:
         n, d_sae = pre.shape
         given = pre.contiguous(), bias.contiguous(), floor.contiguous(), n, d_sae
+        kind = "bfloat16" if pre.dtype == torch.bfloat16 else "float32"
         counts = torch.empty(n, dtype=torch.int64)
-        _call("count_above", *given, counts)
+        _call(f"count_above_{kind}", *given, counts)
         starts = bounds(counts)
-        values, indices = pre.new_empty(int(starts[-1])), torch.empty(int(starts[-1]), dtype=torch.int64)
-        _call("fill_above", *given, starts, values, indices)
+        values, indices = bias.new_empty(int(starts[-1])), torch.empty(int(starts[-1]), dtype=torch.int64)
+        _call(f"fill_above_{kind}", *given, starts, values, indices)
         return Pairs(values, indices, starts)
 
     def bag(
@@ -80,8 +81,17 @@ class CompiledLoops(Loops):
         _call("dots", left.contiguous(), rows.contiguous(), indices.contiguous(), starts, *left.shape, out)
         return out
 
+    def take(
+        self,
+        block: Float[Tensor, "token d_sae"],
+        indices: Int64[Tensor, "pair"],
+        starts: Bounds,
+        out: Float[Tensor, "pair"],
+    ) -> None:
+        _call("take", block, indices.contiguous(), starts.contiguous(), *block.shape, out)
+
     def by_latent(self, pairs: Pairs, source: Float[Tensor, "token d"], d_sae: int) -> ByLatent:
-        rows, totals = source.new_empty(d_sae, source.shape[1]), source.new_empty(d_sae)
+        rows, totals = pool.lend(d_sae, source.shape[1], source), source.new_empty(d_sae)
         given = pairs.indices.contiguous(), pairs.starts, source.contiguous(), pairs.values.contiguous()
         _call("sum_by_latent", *given, *source.shape, d_sae, rows, totals)
         return ByLatent(rows, totals)
@@ -105,8 +115,11 @@ _SIGNATURES = {
     "select_float32": "ppnnnpp",
     "select_bfloat16": "ppnnnpp",
     "refine": "pppnnnpp",
-    "count_above": "pppnnp",
-    "fill_above": "pppnnppp",
+    "count_above_float32": "pppnnp",
+    "count_above_bfloat16": "pppnnp",
+    "fill_above_float32": "pppnnppp",
+    "fill_above_bfloat16": "pppnnppp",
+    "take": "pppnnp",
     "bag": "ppppnnp",
     "dots": "ppppnnp",
     "sum_by_latent": "ppppnnnpp",
@@ -141,7 +154,8 @@ def _call(name: str, *arguments: Tensor | float | int | None) -> None:
     getattr(_library(), name)(*passed, torch.get_num_threads())
 
 
-_spelling = Spelling(CompiledLoops())
+LOOPS = CompiledLoops()
+_spelling = Spelling(LOOPS)
 topk, encode_topk, largest = _spelling.topk, _spelling.encode_topk, _spelling.largest
-encode_batchtopk, encode_threshold = _spelling.encode_batchtopk, _spelling.encode_threshold
+encode_batchtopk, encode_threshold, above = _spelling.encode_batchtopk, _spelling.encode_threshold, _spelling.above
 sparsify, sparse_decode, descend = _spelling.sparsify, _spelling.sparse_decode, _spelling.descend

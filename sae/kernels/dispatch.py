@@ -1,10 +1,8 @@
-"""Which spelling a call goes to: the compiled one for float32 on a processor, else the one in torch.
+"""The functions of `sae.kernels`: each goes to the spelling that takes its tensors (`sae.kernels.choice`).
 
-`SAE_KERNELS` set to reference, sparse or cpu names it instead, for tests and to find a fault; cpu takes float32 only,
-so other precisions still go to the one in torch.
+While `torch.compile` traces, they go to operators of torch, which make that choice when they run.
 """
 
-import os
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -12,29 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.core.errors import InputError
-from sae.kernels import build, cpu, reference, sparse
+from sae.kernels import traced
+from sae.kernels.choice import chosen
 from sae.kernels.code import Code, FixedCode, RaggedCode
 from sae.kernels.loops import AdamStep, Slot
 
-VARIABLE = "SAE_KERNELS"
-_SPELLINGS = {"reference": reference, "sparse": sparse, "cpu": cpu}
-
 
 def spelling(*tensors: Tensor) -> ModuleType:
-    """The module whose functions take these tensors.
-
-    Raises:
-        InputError: `SAE_KERNELS` names no spelling.
-    """
-    named = os.environ.get(VARIABLE)
-    if named and named not in _SPELLINGS:
-        raise InputError(f"{VARIABLE}={named!r}: no such kernels; there are {', '.join(_SPELLINGS)}")
-    if named in ("reference", "sparse"):
-        return _SPELLINGS[named]
-    if any(tensor.dtype != torch.float32 or tensor.device.type != "cpu" for tensor in tensors):
-        return sparse
-    return cpu if named or build.library() is not None else sparse
+    """The module whose functions take these tensors; raises as `chosen` does."""
+    return traced if torch.compiler.is_compiling() else chosen(*tensors)
 
 
 def topk(pre: Float[Tensor, "*token d_sae"], k: int) -> FixedCode:
@@ -76,9 +60,13 @@ def encode_batchtopk(
     b_enc: Float[Tensor, "d_sae"],
     k: int,
     centre: Float[Tensor, "d_in"] | None = None,
+    selection: torch.dtype | None = None,
 ) -> RaggedCode:
-    """The k · n_tokens largest pre-activations of the whole batch, of those that are positive; latents ascend."""
-    return spelling(x, encoder_rows, b_enc).encode_batchtopk(x, encoder_rows, b_enc, k, centre)
+    """The k · n_tokens largest pre-activations of the whole batch, of those that are positive; latents ascend.
+
+    `selection` as in `encode_topk`; what it takes for positive may have a value of zero.
+    """
+    return spelling(x, encoder_rows, b_enc).encode_batchtopk(x, encoder_rows, b_enc, k, centre, selection)
 
 
 def encode_threshold(
@@ -87,9 +75,25 @@ def encode_threshold(
     b_enc: Float[Tensor, "d_sae"],
     threshold: Float[Tensor, "d_sae"] | Float[Tensor, ""] | float,
     centre: Float[Tensor, "d_in"] | None = None,
+    selection: torch.dtype | None = None,
 ) -> RaggedCode:
-    """Every pre-activation above max(threshold, 0); no gradient for the threshold."""
-    return spelling(x, encoder_rows, b_enc).encode_threshold(x, encoder_rows, b_enc, threshold, centre)
+    """Every pre-activation above max(threshold, 0); no gradient for the threshold.
+
+    `selection` as in `encode_topk`; what it takes for larger may have a value of zero.
+    """
+    return spelling(x, encoder_rows, b_enc).encode_threshold(x, encoder_rows, b_enc, threshold, centre, selection)
+
+
+def above(
+    x: Float[Tensor, "*token d_in"],
+    encoder_rows: Float[Tensor, "d_sae d_in"],
+    b_enc: Float[Tensor, "d_sae"],
+    floor: Float[Tensor, "d_sae"],
+    centre: Float[Tensor, "d_in"] | None = None,
+    selection: torch.dtype | None = None,
+) -> RaggedCode:
+    """Every pre-activation above its floor, as `selection` sees it, or no number, whatever its sign; latents ascend."""
+    return spelling(x, encoder_rows, b_enc).above(x, encoder_rows, b_enc, floor, centre, selection)
 
 
 def sparsify(values: Float[Tensor, "*token d_sae"]) -> RaggedCode:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sae.kernels.loops import Loops, Pairs
+from sae.kernels.selection import dots
 
 
 class Attach(torch.autograd.Function):
@@ -55,7 +56,7 @@ class Decode(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         values, indices, starts, W_dec = ctx.saved_tensors
         grad = grad.contiguous()
-        grad_values = ctx.loops.dots(grad, W_dec, indices, starts) if ctx.needs_input_grad[1] else None
+        grad_values = dots(ctx.loops, grad, W_dec, indices, starts) if ctx.needs_input_grad[1] else None
         grad_W = None
         if ctx.needs_input_grad[4]:
             grad_W = ctx.loops.by_latent(Pairs(values, indices, starts), grad, len(W_dec)).rows

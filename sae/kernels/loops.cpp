@@ -165,6 +165,51 @@ inline void weighted_sum(float* __restrict sum, const float* rows, const Index* 
     for (; j < n; j++) add_scaled(sum, rows + which[j] * d, weights[j], d);
 }
 
+// How many latents of each row lie above their threshold; what is no number does.
+template <class T>
+void count_above(const T* pre, const float* bias, const float* floor, i64 n, i64 d_sae, i64* counts, int n_threads) {
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (i64 t = 0; t < n; t++) {
+        const T* row = pre + t * d_sae;
+        masks found = {};
+        i64 i = 0;
+        for (; i + LANES <= d_sae; i += LANES) found -= ~(load(row + i) + load(bias + i) <= load(floor + i));
+        int32_t count = 0;
+        for (int lane = 0; lane < LANES; lane++) count += found[lane];
+        for (; i < d_sae; i++) count += !(number(row[i]) + bias[i] <= floor[i]);
+        counts[t] = count;
+    }
+}
+
+// Those latents and their values, ascending, row after row; `starts` says where each row begins.
+template <class T>
+void fill_above(const T* pre, const float* bias, const float* floor, i64 n, i64 d_sae, const i64* starts, float* values,
+                i64* indices, int n_threads) {
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (i64 t = 0; t < n; t++) {
+        const T* row = pre + t * d_sae;
+        i64 place = starts[t];
+        const i64 end = starts[t + 1];
+        for (i64 from = 0; from < d_sae && place < end; from += LANES) {
+            const i64 to = std::min(from + LANES, d_sae);
+            if (to - from == LANES) {
+                const masks above = ~(load(row + from) + load(bias + from) <= load(floor + from));
+                u64 halves_of[LANES / 2], any = 0;
+                std::memcpy(halves_of, &above, sizeof above);
+                for (int j = 0; j < LANES / 2; j++) any |= halves_of[j];
+                if (!any) continue;
+            }
+            for (i64 i = from; i < to; i++) {
+                const float h = number(row[i]) + bias[i];
+                if (!(h <= floor[i])) {
+                    values[place] = h;
+                    indices[place++] = i;
+                }
+            }
+        }
+    }
+}
+
 inline float total_of(lanes sums) {
     float total = 0;
     for (int lane = 0; lane < LANES; lane++) total += sums[lane];
@@ -273,47 +318,49 @@ void refine(const float* x, const float* rows, const float* bias, i64 n, i64 d, 
     }
 }
 
-// How many latents of each row lie above their threshold.
-void count_above(const float* pre, const float* bias, const float* floor, i64 n, i64 d_sae, i64* counts, int n_threads) {
-#pragma omp parallel for schedule(static) num_threads(n_threads)
-    for (i64 t = 0; t < n; t++) {
-        const float* row = pre + t * d_sae;
-        int32_t count = 0;
-#pragma omp simd reduction(+ : count)
-        for (i64 i = 0; i < d_sae; i++) count += row[i] + bias[i] > floor[i];
-        counts[t] = count;
-    }
+void count_above_float32(const float* pre, const float* bias, const float* floor, i64 n, i64 d_sae, i64* counts, int n_threads) {
+    count_above(pre, bias, floor, n, d_sae, counts, n_threads);
 }
 
-// Those latents and their values, ascending, row after row; `starts` says where each row begins.
-void fill_above(const float* pre, const float* bias, const float* floor, i64 n, i64 d_sae, const i64* starts, float* values,
-                i64* indices, int n_threads) {
-#pragma omp parallel for schedule(static) num_threads(n_threads)
-    for (i64 t = 0; t < n; t++) {
-        const float* row = pre + t * d_sae;
-        i64 place = starts[t];
-        const i64 end = starts[t + 1];
-        for (i64 from = 0; from < d_sae && place < end; from += LANES) {
-            const i64 to = std::min(from + LANES, d_sae);
-            int any = 0;
-            for (i64 i = from; i < to; i++) any |= row[i] + bias[i] > floor[i];
-            if (!any) continue;
-            for (i64 i = from; i < to; i++) {
-                const float h = row[i] + bias[i];
-                if (h > floor[i]) {
-                    values[place] = h;
-                    indices[place++] = i;
-                }
-            }
-        }
-    }
+void count_above_bfloat16(const void* pre, const float* bias, const float* floor, i64 n, i64 d_sae, i64* counts, int n_threads) {
+    count_above(static_cast<const bfloat16*>(pre), bias, floor, n, d_sae, counts, n_threads);
+}
+
+void fill_above_float32(const float* pre, const float* bias, const float* floor, i64 n, i64 d_sae, const i64* starts,
+                        float* values, i64* indices, int n_threads) {
+    fill_above(pre, bias, floor, n, d_sae, starts, values, indices, n_threads);
+}
+
+void fill_above_bfloat16(const void* pre, const float* bias, const float* floor, i64 n, i64 d_sae, const i64* starts,
+                         float* values, i64* indices, int n_threads) {
+    fill_above(static_cast<const bfloat16*>(pre), bias, floor, n, d_sae, starts, values, indices, n_threads);
 }
 
 // out[token] = Σ over its pairs of weight · rows[latent]
 void bag(const i64* indices, const i64* starts, const float* rows, const float* weights, i64 n, i64 d, float* out, int n_threads) {
-#pragma omp parallel for schedule(dynamic, 32) num_threads(n_threads)
+#pragma omp parallel num_threads(n_threads)
+    {
+        std::vector<i64> which;
+        std::vector<float> kept;
+#pragma omp for schedule(dynamic, 32)
+        for (i64 t = 0; t < n; t++) {
+            which.clear();
+            kept.clear();
+            for (i64 p = starts[t]; p < starts[t + 1]; p++) {
+                if (weights[p] == 0) continue;
+                which.push_back(indices[p]);
+                kept.push_back(weights[p]);
+            }
+            weighted_sum(out + t * d, rows, which.data(), kept.data(), i64(which.size()), d);
+        }
+    }
+}
+
+// out[pair] = block[token, latent]; the pairs are those of the block's rows, the first of which begins at starts[0]
+void take(const float* block, const i64* indices, const i64* starts, i64 n, i64 d_sae, float* out, int n_threads) {
+#pragma omp parallel for schedule(static) num_threads(n_threads)
     for (i64 t = 0; t < n; t++)
-        weighted_sum(out + t * d, rows, indices + starts[t], weights + starts[t], starts[t + 1] - starts[t], d);
+        for (i64 p = starts[t]; p < starts[t + 1]; p++) out[p] = block[t * d_sae + indices[p]];
 }
 
 // out[pair] = left[token] · rows[latent]
@@ -323,18 +370,20 @@ void dots(const float* left, const float* rows, const i64* indices, const i64* s
         for (i64 p = starts[t]; p < starts[t + 1]; p++) out[p] = dot(left + t * d, rows + indices[p] * d, d);
 }
 
-// out[latent] = Σ over its pairs, tokens ascending, of weight · source[token]; total[latent] = Σ weight
+// out[latent] = Σ over its pairs, tokens ascending, of weight · source[token]; total[latent] = Σ weight. Pairs of weight 0
+// add nothing and are not looked at.
 void sum_by_latent(const i64* indices, const i64* starts, const float* source, const float* weights, i64 n, i64 d, i64 d_sae,
                    float* out, float* total, int n_threads) {
     const i64 n_pairs = starts[n];
     std::vector<i64> bounds(d_sae + 1, 0);
-    std::vector<int32_t> tokens(n_pairs);
-    std::vector<float> grouped(n_pairs);
-    for (i64 p = 0; p < n_pairs; p++) bounds[indices[p] + 1]++;
+    for (i64 p = 0; p < n_pairs; p++) bounds[indices[p] + 1] += weights[p] != 0;
     for (i64 f = 0; f < d_sae; f++) bounds[f + 1] += bounds[f];
+    std::vector<int32_t> tokens(bounds[d_sae]);
+    std::vector<float> grouped(bounds[d_sae]);
     std::vector<i64> place(bounds.begin(), bounds.end() - 1);
     for (i64 t = 0; t < n; t++)
         for (i64 p = starts[t]; p < starts[t + 1]; p++) {
+            if (weights[p] == 0) continue;
             const i64 q = place[indices[p]]++;
             tokens[q] = int32_t(t);
             grouped[q] = weights[p];

@@ -87,7 +87,7 @@ class Loops(ABC):
     def above(
         self, pre: Float[Tensor, "token d_sae"], bias: Float[Tensor, "d_sae"], floor: Float[Tensor, "d_sae"]
     ) -> Pairs:
-        """Every pre + bias above its floor, latents ascending; `pre` may be overwritten."""
+        """Every pre + bias above its floor, or no number, latents ascending; `pre` may be overwritten."""
 
     @abstractmethod
     def bag(
@@ -108,6 +108,16 @@ class Loops(ABC):
         starts: Bounds,
     ) -> Float[Tensor, "pair"]:
         """left[token] · rows[index] for every pair."""
+
+    @abstractmethod
+    def take(
+        self,
+        block: Float[Tensor, "token d_sae"],
+        indices: Int64[Tensor, "pair"],
+        starts: Bounds,
+        out: Float[Tensor, "pair"],
+    ) -> None:
+        """Writes block[token, index] for every pair of the block's tokens; bounds are those of the whole batch."""
 
     @abstractmethod
     def by_latent(self, pairs: Pairs, source: Float[Tensor, "token d"], d_sae: int) -> ByLatent:

@@ -51,10 +51,7 @@ def largest(
     selection: torch.dtype | None = None,
 ) -> FixedCode:
     """As `encode_topk`, negative values as they are."""
-    x = x if centre is None else x - centre
-    pre = x @ encoder_rows.T + b_enc
-    kind = selection or x.dtype
-    judged = pre if kind == x.dtype else (x.to(kind) @ encoder_rows.to(kind).T).to(x.dtype) + b_enc
+    pre, judged = _pre(x, encoder_rows, b_enc, centre, selection)
     chosen = judged.sort(dim=-1, descending=True, stable=True).indices[..., :k]
     values, order = pre.gather(-1, chosen).sort(dim=-1, descending=True, stable=True)
     return FixedCode(values, chosen.gather(-1, order), len(encoder_rows))
@@ -66,13 +63,14 @@ def encode_batchtopk(
     b_enc: Float[Tensor, "d_sae"],
     k: int,
     centre: Float[Tensor, "d_in"] | None = None,
+    selection: torch.dtype | None = None,
 ) -> RaggedCode:
     """The k · n_tokens largest pre-activations of the whole batch, of those that are positive."""
-    pre = (x if centre is None else x - centre) @ encoder_rows.T + b_enc
-    flat = pre.detach().flatten()
+    pre, judged = _pre(x, encoder_rows, b_enc, centre, selection)
+    flat = judged.detach().flatten()
     best = flat.sort(descending=True, stable=True).indices[: k * (pre.numel() // len(encoder_rows))]
-    kept = torch.zeros_like(flat, dtype=torch.bool).index_fill(0, best, True) & (flat > 0)
-    return _held(pre, kept.view(pre.shape))
+    kept = torch.zeros_like(flat, dtype=torch.bool).index_fill(0, best, True) & ~(flat <= 0)
+    return _held(pre if pre is judged else pre.relu(), kept.view(pre.shape))
 
 
 def encode_threshold(
@@ -81,15 +79,39 @@ def encode_threshold(
     b_enc: Float[Tensor, "d_sae"],
     threshold: Float[Tensor, "d_sae"] | Float[Tensor, ""] | float,
     centre: Float[Tensor, "d_in"] | None = None,
+    selection: torch.dtype | None = None,
 ) -> RaggedCode:
     """Every pre-activation above max(threshold, 0); no gradient for the threshold."""
-    pre = (x if centre is None else x - centre) @ encoder_rows.T + b_enc
-    return _held(pre, pre > torch.as_tensor(threshold).clamp_min(0))
+    pre, judged = _pre(x, encoder_rows, b_enc, centre, selection)
+    floor = torch.as_tensor(threshold).clamp_min(0)
+    return _held(pre if pre is judged else pre * (pre > floor), ~(judged <= floor))
+
+
+def above(
+    x: Float[Tensor, "*token d_in"],
+    encoder_rows: Float[Tensor, "d_sae d_in"],
+    b_enc: Float[Tensor, "d_sae"],
+    floor: Float[Tensor, "d_sae"],
+    centre: Float[Tensor, "d_in"] | None = None,
+    selection: torch.dtype | None = None,
+) -> RaggedCode:
+    """Every pre-activation above its floor, or no number, whatever its sign."""
+    pre, judged = _pre(x, encoder_rows, b_enc, centre, selection)
+    return _held(pre, ~(judged <= floor))
 
 
 def sparsify(values: Float[Tensor, "*token d_sae"]) -> RaggedCode:
     """The positive entries of a dense code."""
     return _held(values, values > 0)
+
+
+def _pre(
+    x: Tensor, rows: Tensor, bias: Tensor, centre: Tensor | None, selection: torch.dtype | None
+) -> tuple[Tensor, Tensor]:
+    """Pre-activations, and what judges them: themselves, or the same in the precision of the selection."""
+    x = x if centre is None else x - centre
+    pre, kind = x @ rows.T + bias, selection or x.dtype
+    return pre, pre if kind == x.dtype else (x.to(kind) @ rows.to(kind).T).to(x.dtype) + bias
 
 
 def _held(values: Float[Tensor, "*token d_sae"], kept: Bool[Tensor, "*token d_sae"]) -> RaggedCode:

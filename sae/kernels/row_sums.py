@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sae.kernels import build
-from sae.kernels.dispatch import VARIABLE
+from sae.kernels.choice import VARIABLE
 
 _LOOPS = {
     torch.float32: "sum_rows_float32",

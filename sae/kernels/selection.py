@@ -4,23 +4,23 @@ Pre-activations of a block lie in one buffer that is used again and again (a fre
 more in page faults than its product saves), so nothing of that size outlives the selection.
 """
 
-import threading
 from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.kernels.loops import Loops, Pairs, even_bounds
+from sae.kernels import pool
+from sae.kernels.loops import Bounds, Loops, Pairs, bounds, even_bounds
 
-# 32 MB of float32. Fewer than 512 tokens a block cost the product up to a third of its rate, so wide dictionaries get
-# up to twice as much.
-BLOCK_ELEMENTS = 2**23
+# 16 MB of float32. Fewer than 512 tokens a block cost the product up to a third of its rate, so wide dictionaries get
+# up to four times as much.
+BLOCK_ELEMENTS = 2**22
 BLOCK_TOKENS = 512
+# Share of all pairs from which whole products are faster than a dot product for each.
+PAIRWISE_SHARE = 1 / 24
 # Tokens from which a batch's threshold is estimated.
 N_SAMPLED = 64
-
-_scratch = threading.local()
 
 Tokens = Float[Tensor, "token d_in"]
 Rows = Float[Tensor, "d_sae d_in"]
@@ -43,37 +43,66 @@ def largest_of_tokens(loops: Loops, x: Tokens, rows: Rows, bias: Vector, k: int,
     return Pairs(values.flatten(), indices.flatten(), starts)
 
 
-def above(loops: Loops, x: Tokens, rows: Rows, bias: Vector, floor: Vector) -> Pairs:
-    """Every pre-activation above its floor."""
-    found = [Pairs(x.new_empty(0), torch.empty(0, dtype=torch.int64, device=x.device), even_bounds(0, 1, x.device))]
-    found += [loops.above(block, bias, floor) for _, block in _blocks(x, rows)]
-    counts = torch.cat([part.starts.diff() for part in found])
-    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return Pairs(torch.cat([part.values for part in found]), torch.cat([part.indices for part in found]), starts)
+def above(loops: Loops, x: Tokens, rows: Rows, bias: Vector, floor: Vector, selection: torch.dtype) -> Pairs:
+    """Every pre-activation above its floor, or no number.
+
+    With a `selection` of less precision than x, that precision decides which, and values are computed in x's.
+    """
+    return _refined(loops, x, rows, bias, _above(loops, x, rows, bias, floor, selection), selection)
 
 
-def largest_of_batch(loops: Loops, x: Tokens, rows: Rows, bias: Vector, n_wanted: int) -> Pairs:
+def largest_of_batch(loops: Loops, x: Tokens, rows: Rows, bias: Vector, n_wanted: int, selection: torch.dtype) -> Pairs:
     """The n_wanted largest positive pre-activations of all tokens; of equal ones the first.
 
     1. A threshold above which about twice as many lie, from evenly spaced tokens. 2. All pairs above it. 3. Exactly
-    n_wanted of those; where they are too few, again from 1 with four times the share.
+    n_wanted of those; where they are too few, again from 1 with four times the share. 4. With a `selection` of less
+    precision, their values anew.
     """
     share = 2 * n_wanted / max(1, len(x) * len(rows))
     sample = torch.addmm(bias, x[:: max(1, len(x) // N_SAMPLED)], rows.T).flatten()
     while True:
         n_above = int(share * sample.numel()) + 1
         least = float(sample.topk(n_above, sorted=False).values.min()) if n_above < sample.numel() else 0.0
-        found = above(loops, x, rows, bias, torch.full_like(bias, max(0.0, least)))
-        if len(found.values) >= n_wanted or least <= 0:
-            return _first(found, n_wanted)
+        found = _above(loops, x, rows, bias, torch.full_like(bias, max(0.0, least)), selection)
+        if len(found.values) >= n_wanted or not least > 0:
+            return _refined(loops, x, rows, bias, _first(found, n_wanted), selection)
         share *= 4
+
+
+def dots(loops: Loops, left: Tokens, rows: Rows, indices: Tensor, starts: Bounds) -> Float[Tensor, "pair"]:
+    """left[token] · rows[index] for every pair: one by one, or taken from whole products where pairs are many."""
+    if len(indices) <= PAIRWISE_SHARE * len(left) * len(rows):
+        return loops.dots(left, rows, indices, starts)
+    out = left.new_empty(len(indices))
+    for part, block in _blocks(left, rows):
+        loops.take(block, indices, starts[part.start : part.stop + 1], out)
+    return out
+
+
+def _above(loops: Loops, x: Tokens, rows: Rows, bias: Vector, floor: Vector, selection: torch.dtype) -> Pairs:
+    """With values as that precision has them."""
+    found = [Pairs(x.new_empty(0), torch.empty(0, dtype=torch.int64, device=x.device), even_bounds(0, 1, x.device))]
+    found += [loops.above(block, bias, floor) for _, block in _blocks(x.to(selection), rows.to(selection))]
+    values, indices, counts = (torch.cat(parts) for parts in zip(*(_counted(part) for part in found), strict=True))
+    return Pairs(values, indices, bounds(counts))
+
+
+def _counted(part: Pairs) -> Pairs:
+    """With the number of each token's pairs in place of its bounds."""
+    return part._replace(starts=part.starts.diff())
+
+
+def _refined(loops: Loops, x: Tokens, rows: Rows, bias: Vector, pairs: Pairs, selection: torch.dtype) -> Pairs:
+    if selection == x.dtype:
+        return pairs
+    return pairs._replace(values=dots(loops, x, rows, pairs.indices, pairs.starts) + bias[pairs.indices])
 
 
 def _first(found: Pairs, n_wanted: int) -> Pairs:
     if len(found.values) <= n_wanted:
         return found
     least = found.values.topk(n_wanted, sorted=False).values.min()
-    kept = found.values > least
+    kept = ~(found.values <= least)  # with what is no number
     equal = (found.values == least).nonzero().flatten()
     kept[equal[: n_wanted - int(kept.sum())]] = True
     n_before = torch.cat([found.starts.new_zeros(1), kept.cumsum(0)])
@@ -82,21 +111,10 @@ def _first(found: Pairs, n_wanted: int) -> Pairs:
 
 def _blocks(x: Tokens, rows: Rows) -> Iterator[tuple[slice, Tensor]]:
     """x · rows, block by block of tokens; the next block overwrites the last."""
-    fitting = max(BLOCK_ELEMENTS // len(rows), min(BLOCK_TOKENS, 2 * BLOCK_ELEMENTS // len(rows)))
+    fitting = max(BLOCK_ELEMENTS // len(rows), min(BLOCK_TOKENS, 4 * BLOCK_ELEMENTS // len(rows)))
     n_block = max(1, min(len(x), fitting))
-    pre = _buffer(n_block * len(rows), x)
+    pre = pool.scratch(n_block * len(rows), x)
     for start in range(0, len(x), n_block):
         part = slice(start, min(start + n_block, len(x)))
         block = pre[: (part.stop - start) * len(rows)].view(-1, len(rows))
         yield part, torch.mm(x[part], rows.T, out=block)
-
-
-def _buffer(n_elements: int, like: Tensor) -> Tensor:
-    """Scratch memory of this thread, kept between calls."""
-    buffers = _scratch.__dict__.setdefault("buffers", {})
-    key = (like.dtype, like.device)
-    if key not in buffers or buffers[key].numel() < n_elements:
-        # A buffer that is born in inference mode could not be written to outside of it.
-        with torch.inference_mode(False):
-            buffers[key] = torch.empty(n_elements, dtype=like.dtype, device=like.device)
-    return buffers[key]

@@ -31,14 +31,18 @@ class TorchLoops(Loops):
         values: Float[Tensor, "token k"],
         indices: Int64[Tensor, "token k"],
     ) -> None:
-        pre = pre.add_(bias) if pre.dtype == bias.dtype else pre.to(bias.dtype) + bias
-        torch.topk(pre, values.shape[-1], dim=-1, out=(values, indices))
+        torch.topk(self._with_bias(pre, bias), values.shape[-1], dim=-1, out=(values, indices))
+
+    @staticmethod
+    def _with_bias(pre: Float[Tensor, "token d_sae"], bias: Float[Tensor, "d_sae"]) -> Float[Tensor, "token d_sae"]:
+        """Their sum, in the bias's precision; in place where it is that of both."""
+        return pre.add_(bias) if pre.dtype == bias.dtype else pre.to(bias.dtype) + bias
 
     def above(
         self, pre: Float[Tensor, "token d_sae"], bias: Float[Tensor, "d_sae"], floor: Float[Tensor, "d_sae"]
     ) -> Pairs:
-        pre = pre.add_(bias) if bias.any() else pre
-        token, latent = (pre > floor).nonzero(as_tuple=True)
+        pre = self._with_bias(pre, bias) if bias.any() else pre.to(bias.dtype)
+        token, latent = (pre <= floor).logical_not_().nonzero(as_tuple=True)
         return Pairs(pre[token, latent], latent, bounds(torch.bincount(token, minlength=len(pre))))
 
     def bag(
@@ -66,6 +70,17 @@ class TorchLoops(Loops):
         _silence_beta_notice()
         pattern = torch.sparse_csr_tensor(starts, indices, left.new_zeros(len(indices)), (len(left), len(rows)))
         return torch.sparse.sampled_addmm(pattern, left, rows.T, beta=0.0).values()
+
+    def take(
+        self,
+        block: Float[Tensor, "token d_sae"],
+        indices: Int64[Tensor, "pair"],
+        starts: Bounds,
+        out: Float[Tensor, "pair"],
+    ) -> None:
+        token = torch.arange(len(block), device=block.device).repeat_interleave(starts.diff())
+        part = slice(int(starts[0]), int(starts[-1]))
+        out[part] = block[token, indices[part]]
 
     def by_latent(self, pairs: Pairs, source: Float[Tensor, "token d"], d_sae: int) -> ByLatent:
         order = torch.sort(pairs.indices, stable=True).indices
@@ -112,7 +127,8 @@ def _silence_beta_notice() -> None:
         torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.empty(0, dtype=torch.int64), torch.empty(0), (1, 1))
 
 
-_spelling = Spelling(TorchLoops())
+LOOPS = TorchLoops()
+_spelling = Spelling(LOOPS)
 topk, encode_topk, largest = _spelling.topk, _spelling.encode_topk, _spelling.largest
-encode_batchtopk, encode_threshold = _spelling.encode_batchtopk, _spelling.encode_threshold
+encode_batchtopk, encode_threshold, above = _spelling.encode_batchtopk, _spelling.encode_threshold, _spelling.above
 sparsify, sparse_decode, descend = _spelling.sparsify, _spelling.sparse_decode, _spelling.descend

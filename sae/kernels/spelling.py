@@ -4,17 +4,18 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae.core.errors import InputError
+from sae.kernels import selection as selected
 from sae.kernels.code import Code, DenseCode, FixedCode, RaggedCode
 from sae.kernels.gradients import Attach, Decode
 from sae.kernels.loops import AdamStep, Loops, Pairs, Slot, even_bounds
-from sae.kernels.selection import above, largest_of_batch, largest_of_tokens
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,12 @@ class Spelling:
         selection: torch.dtype | None = None,
     ) -> FixedCode:
         """As `encode_topk`, negative values as they are."""
+        if not 1 <= k <= len(encoder_rows):
+            raise InputError(f"the kernel largest keeps 1 to d_sae = {len(encoder_rows)} latents, got k = {k}")
         flat = _centred(x, centre)
         fixed = flat.detach(), encoder_rows.detach(), b_enc.detach()
-        pairs = largest_of_tokens(self.loops, *fixed, k, selection or _precision(x))
+        pairs = selected.largest_of_tokens(self.loops, *fixed, k, selection or precision(x))
+        _check_overflow(pairs.values, x)
         values = Attach.apply(self.loops, pairs, flat, encoder_rows, b_enc, centre)
         assert isinstance(values, Tensor)
         shape = (*x.shape[:-1], k)
@@ -70,15 +74,19 @@ class Spelling:
         b_enc: Float[Tensor, "d_sae"],
         k: int,
         centre: Float[Tensor, "d_in"] | None = None,
+        selection: torch.dtype | None = None,
     ) -> RaggedCode:
         """The k · n_tokens largest pre-activations of the whole batch, of those that are positive; latents ascend.
 
-        Where pre-activations are equal the earlier token and the lower latent win.
+        Where pre-activations are equal the earlier token and the lower latent win. With a `selection` of less
+        precision, what it takes for positive may have a value of zero.
         """
-        flat = _centred(x, centre)
+        flat, kind = _centred(x, centre), selection or precision(x)
         fixed = flat.detach(), encoder_rows.detach(), b_enc.detach()
-        pairs = largest_of_batch(self.loops, *fixed, k * len(flat))
-        return self._ragged(pairs, flat, encoder_rows, b_enc, centre, x.shape[:-1])
+        pairs = selected.largest_of_batch(self.loops, *fixed, k * len(flat), kind)
+        _check_overflow(pairs.values, x)
+        code = self._ragged(pairs, flat, encoder_rows, b_enc, centre, x.shape[:-1])
+        return code if kind == x.dtype else replace(code, values=code.values.relu())
 
     def encode_threshold(
         self,
@@ -87,12 +95,33 @@ class Spelling:
         b_enc: Float[Tensor, "d_sae"],
         threshold: Float[Tensor, "d_sae"] | Float[Tensor, ""] | float,
         centre: Float[Tensor, "d_in"] | None = None,
+        selection: torch.dtype | None = None,
     ) -> RaggedCode:
-        """Every pre-activation above max(threshold, 0); no gradient for the threshold."""
+        """Every pre-activation above max(threshold, 0); no gradient for the threshold.
+
+        With a `selection` of less precision, what it takes for larger may have a value of zero.
+        """
+        kind = selection or precision(x)
+        floor = torch.as_tensor(threshold, dtype=x.dtype, device=x.device).detach().clamp_min(0).expand_as(b_enc)
+        code = self.above(x, encoder_rows, b_enc, floor, centre, kind)
+        if kind == x.dtype:
+            return code
+        return replace(code, values=code.values * (code.values > floor[code.indices]))
+
+    def above(
+        self,
+        x: Float[Tensor, "*token d_in"],
+        encoder_rows: Float[Tensor, "d_sae d_in"],
+        b_enc: Float[Tensor, "d_sae"],
+        floor: Float[Tensor, "d_sae"],
+        centre: Float[Tensor, "d_in"] | None = None,
+        selection: torch.dtype | None = None,
+    ) -> RaggedCode:
+        """Every pre-activation above its floor, as `selection` sees it, whatever its sign; latents ascend."""
         flat = _centred(x, centre)
-        fixed = flat.detach(), encoder_rows.detach(), b_enc.detach()
-        floor = torch.as_tensor(threshold, dtype=x.dtype, device=x.device).detach().clamp_min(0)
-        pairs = above(self.loops, *fixed, floor.expand_as(b_enc).contiguous())
+        fixed = flat.detach(), encoder_rows.detach(), b_enc.detach(), floor.detach().contiguous()
+        pairs = selected.above(self.loops, *fixed, selection or precision(x))
+        _check_overflow(pairs.values, x)
         return self._ragged(pairs, flat, encoder_rows, b_enc, centre, x.shape[:-1])
 
     def sparsify(self, values: Float[Tensor, "*token d_sae"]) -> RaggedCode:
@@ -144,18 +173,25 @@ class Spelling:
         return RaggedCode(values, pairs.indices, pairs.starts, tuple(shape), len(rows))
 
     def _decoded(self, pairs: Pairs, W_dec: Tensor, shape: Sequence[int]) -> Tensor:
-        if len(pairs.indices):  # a compiled loop would read past the rows
+        # A compiled loop would read past the rows; a GPU would have to wait for the answer.
+        if len(pairs.indices) and pairs.indices.device.type == "cpu":
             least, most = pairs.indices.aminmax()
             assert 0 <= int(least) <= int(most) < len(W_dec), "a code's latents lie beyond the decoder's rows"
         y = Decode.apply(self.loops, *pairs, W_dec)
         assert isinstance(y, Tensor)
-        return y.view(*shape, W_dec.shape[-1])
+        return y if len(shape) == 1 else y.view(*shape, W_dec.shape[-1])
 
 
-def _precision(x: Tensor) -> torch.dtype:
+def precision(x: Tensor) -> torch.dtype:
     """Of products: what autocast asks for, else x's own."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def _check_overflow(values: Tensor, x: Tensor) -> None:
+    """float16 ends at 65,504, which a sum of products passes where float32 and bfloat16 are far from their end."""
+    if values.dtype == torch.float16 and not values.isfinite().all() and x.isfinite().all():
+        raise InputError("pre-activations overflow float16 (65,504); encode in bfloat16 or float32")
 
 
 def _centred(x: Tensor, centre: Tensor | None) -> Tensor:

@@ -47,7 +47,8 @@ def auxiliary_loss(
     auxiliary: NoAuxiliary | AuxK,
     dictionary: Dictionary,
     x: Float[Tensor, "token d_in"],
-    residual: Float[Tensor, "token d_out"],
+    target: Float[Tensor, "token d_out"],
+    y: Float[Tensor, "token d_out"],
     dead: Bool[Tensor, "d_sae"],
     data: Axis,
 ) -> Float[Tensor, ""]:
@@ -57,7 +58,8 @@ def auxiliary_loss(
         auxiliary: the term.
         dictionary: what is trained.
         x: what it reads.
-        residual: what it leaves of the target.
+        target: what it should write.
+        y: what it writes.
         dead: which latents are dead.
         data: ranks that have the rest of the batch.
     """
@@ -68,7 +70,7 @@ def auxiliary_loss(
             latents = dead.nonzero().flatten()
             if not len(latents):
                 return x.new_zeros(())
-            return coefficient * _unexplained(dictionary, x, residual.detach(), latents, k, data)
+            return coefficient * _unexplained(dictionary, x, (target - y).detach(), latents, k, data)
         case _:
             assert_never(auxiliary)
 

@@ -11,9 +11,11 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from sae import kernels
 from sae.core.config import Strict
 from sae.dictionary import Dictionary
-from sae.dictionary.dictionary import Encoded
+from sae.dictionary.linear import Encoded
+from sae.objective.mean_square import mean_square
 
 
 class NoGate(Strict):
@@ -42,7 +44,7 @@ def gate_loss(
         case NoGate():
             return target.new_zeros(())
         case GateReconstruction():
-            y = encoded.pre.relu() @ dictionary.W_dec.detach() + dictionary.b_dec.detach()
-            return (target - y).square().mean()
+            y = kernels.sparse_decode(encoded.gate, dictionary.W_dec.detach()) + dictionary.b_dec.detach()
+            return mean_square(target, y)
         case _:
             assert_never(gate)

@@ -8,16 +8,18 @@ variance unexplained, whatever the width, and the other terms' coefficients mean
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae import kernels
 from sae.core.config import Strict
 from sae.dictionary import Dictionary, TopK
-from sae.dictionary.dictionary import Encoded
+from sae.dictionary.linear import Encoded
 from sae.kernels import Code
 from sae.objective.auxiliary import Auxiliary, NoAuxiliary, auxiliary_loss
 from sae.objective.gate import Gate, NoGate, gate_loss
+from sae.objective.mean_square import mean_square
 from sae.objective.reconstruction import MeanSquare, MultiTopK, Reconstruction, narrowed, reconstructed
 from sae.objective.sparsity import NoPenalty, Penalty, penalty
 from sae.parallel import Alone, Axis
@@ -35,6 +37,8 @@ class Situation(NamedTuple):
     step: int = 0
     data: Axis = ALONE
     """Ranks that divide the batch: what couples its tokens is summed over them."""
+    selection: torch.dtype | None = None
+    """Precision in which latents are chosen; left out: that of the batch, or autocast's."""
 
 
 class Loss(NamedTuple):
@@ -83,21 +87,25 @@ class Objective(Strict):
             target: those that it should write: x itself but for a transcoder.
             situation: dead latents, strength, step, and the ranks that have the rest of the batch.
         """
-        encoded = self._encoded(dictionary, x)
+        encoded = self._encoded(dictionary, x, situation.selection)
         y, error = reconstructed(self.reconstruction, dictionary, encoded.code, x, target, situation.step)
-        residual = target - y
         weighted = penalty(self.penalty, dictionary, encoded, situation.strength, situation.data)
-        auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, residual, situation.dead, situation.data)
+        auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, target, y.detach(), situation.dead, situation.data)
         gate = gate_loss(self.gate, dictionary, encoded, target)
         total = error + weighted + gate + auxiliary
         code = narrowed(dictionary, encoded.code) if isinstance(self.reconstruction, MultiTopK) else encoded.code
-        return Loss(total, residual.detach().square().mean(), auxiliary, weighted, gate, code, y)
+        alone = isinstance(self.reconstruction, MeanSquare)
+        whole = error.detach() if alone else mean_square(target.detach(), y.detach())
+        return Loss(total, whole, auxiliary, weighted, gate, code, y)
 
-    def _encoded(self, dictionary: Dictionary, x: Float[Tensor, "token d_in"]) -> Encoded:
+    def _encoded(
+        self, dictionary: Dictionary, x: Float[Tensor, "token d_in"], selection: torch.dtype | None
+    ) -> Encoded:
         if not isinstance(self.reconstruction, MultiTopK):
-            return dictionary.encoded(x)
+            return dictionary.encoded(x, selection)
         activation = dictionary.config.activation
         assert isinstance(activation, TopK), "a wider code is TopK's"
         k = min(activation.k * self.reconstruction.factor, dictionary.d_sae)
-        wide = kernels.encode_topk(dictionary.centred(x), dictionary.encoder_rows, dictionary.b_enc, k)
-        return Encoded(wide, x.new_zeros(len(x), 0))
+        rows, bias = dictionary.encoder_rows, dictionary.b_enc
+        wide = kernels.encode_topk(dictionary.centred(x), rows, bias, k, selection=selection)
+        return Encoded(wide, wide)

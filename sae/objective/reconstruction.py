@@ -23,6 +23,7 @@ from sae.core.config import Strict
 from sae.core.random import numpy_generator
 from sae.dictionary import Dictionary, TopK
 from sae.kernels import Code, DenseCode, FixedCode, RaggedCode
+from sae.objective.mean_square import mean_square
 
 
 class MeanSquare(Strict):
@@ -93,11 +94,11 @@ def reconstructed(
     match how:
         case MeanSquare():
             y = dictionary.with_skip(dictionary.decode(code), x)
-            return Reconstructed(y, (target - y).square().mean())
+            return Reconstructed(y, mean_square(target, y))
         case MultiTopK(weight=weight):
             y = dictionary.with_skip(dictionary.decode(narrowed(dictionary, code)), x)
             wide = dictionary.with_skip(dictionary.decode(code), x)
-            return Reconstructed(y, (target - y).square().mean() + weight * (target - wide).square().mean())
+            return Reconstructed(y, mean_square(target, y) + weight * mean_square(target, wide))
         case Nested(prefixes=prefixes):
             return _nested(prefixes, dictionary, code, x, target)
         case RandomPrefixes():
@@ -129,7 +130,7 @@ def _nested(prefixes: tuple[int, ...], dictionary: Dictionary, code: Code, x: Te
     errors = []
     for first, last in pairwise((0, *prefixes)):
         y = y + kernels.sparse_decode(between(code, first, last), dictionary.W_dec)
-        errors.append((target - y).square().mean())
+        errors.append(mean_square(target, y))
     return Reconstructed(y, torch.stack(errors).mean())
 
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from sae.core.config import Strict
 from sae.dictionary import Dictionary, Gated, JumpRelu
-from sae.dictionary.dictionary import Encoded
-from sae.dictionary.jumprelu import active
+from sae.dictionary.linear import Encoded
+from sae.kernels import Code, DenseCode, FixedCode, RaggedCode
 from sae.parallel import Axis, token_mean
 
 
@@ -73,13 +73,15 @@ def penalty(
         case NoPenalty():
             return dictionary.b_dec.new_zeros(())
         case WeightedL1():
-            return strength * (_sizes(dictionary, encoded) * written_norms(dictionary)).sum(-1).mean()
+            sizes = _sizes(dictionary, encoded)
+            return strength * (sizes.totals() @ written_norms(dictionary)) / sizes.n_tokens
         case StepL0():
-            return strength * _l0(dictionary, encoded).mean()
+            return strength * _steps(dictionary, encoded).totals().sum() / encoded.gate.n_tokens
         case TargetL0(l0=l0):
-            return strength * (token_mean(_l0(dictionary, encoded), data) / l0 - 1).square()
+            return strength * (token_mean(_steps(dictionary, encoded).sums(), data) / l0 - 1).square()
         case Tanh(c=c):
-            return strength * torch.tanh(c * _sizes(dictionary, encoded) * written_norms(dictionary)).sum(-1).mean()
+            weighted = _times(_sizes(dictionary, encoded), c * written_norms(dictionary))
+            return strength * torch.tanh(weighted).sum() / encoded.code.n_tokens
         case _:
             assert_never(how)
 
@@ -90,12 +92,22 @@ def written_norms(dictionary: Dictionary) -> Float[Tensor, "d_sae"]:
     return torch.stack([part.norm(dim=1) for part in parts]).sum(0)
 
 
-def _sizes(dictionary: Dictionary, encoded: Encoded) -> Float[Tensor, "token d_sae"]:
+def _sizes(dictionary: Dictionary, encoded: Encoded) -> Code:
     """What counts as a latent's size."""
-    return encoded.pre.relu() if isinstance(dictionary.config.activation, Gated) else encoded.code.dense()
+    return encoded.gate if isinstance(dictionary.config.activation, Gated) else encoded.code
 
 
-def _l0(dictionary: Dictionary, encoded: Encoded) -> Float[Tensor, "token"]:
-    activation = dictionary.config.activation
-    assert isinstance(activation, JumpRelu), "only thresholds hear of a count"
-    return active(encoded.pre, dictionary.threshold, activation.bandwidth).sum(-1)
+def _steps(dictionary: Dictionary, encoded: Encoded) -> Code:
+    assert isinstance(dictionary.config.activation, JumpRelu), "only thresholds hear of a count"
+    return encoded.gate
+
+
+def _times(code: Code, weights: Float[Tensor, "d_sae"]) -> Float[Tensor, "*stored"]:
+    """The stored values of a code, each times the weight of its latent."""
+    match code:
+        case DenseCode(values=values):
+            return values * weights
+        case FixedCode(values=values, indices=indices) | RaggedCode(values=values, indices=indices):
+            return values * weights.index_select(0, indices.flatten()).view_as(values)
+        case _:
+            assert_never(code)

@@ -145,6 +145,9 @@ class TrainConfig(Strict):
     """What Adam adds to the root of the mean squared gradient, in its units (Kingma and Ba 2015: 1e-8)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the products of the loss; weights, optimiser and sums stay in float32."""
+    selection: Literal["as_precision", "float32", "bfloat16"] = "as_precision"
+    """Of the encoder's product where it only chooses latents; the values of those chosen are then computed in float32.
+    bfloat16 pays where the processor multiplies it faster (AVX512-BF16, AMX)."""
     start_from: Annotated[str | None, EXECUTION] = None
     """Folder of a dictionary to go on from, with fresh optimiser; hashed by its content."""
     beside: Annotated[str | None, EXECUTION] = None

@@ -60,6 +60,7 @@ def loop(
         done = step(state, batches.batch(state.step), recipe)
         logged = state.step % config.log_every_steps == 0 or state.step == config.n_steps
         metrics = _metrics(state, done, recipe) | clock.rate(state.n_tokens) if logged else {}
+        del done  # its batch would stay beside the next one
         yield Progress(state.step, state.n_tokens, metrics)
 
 
@@ -75,6 +76,7 @@ def recipe_of(state: State, config: TrainConfig, term: Term = NO_TERM, mesh: Mes
         resampling=Resampling(config.resample_times * resamples(config), config.resample_size, config.seed or 0),
         threshold_rate=config.threshold_rate,
         precision=getattr(torch, config.precision),
+        selection=None if config.selection == "as_precision" else getattr(torch, config.selection),
         accumulate=config.accumulate,
         term=term,
         mesh=mesh,

@@ -19,15 +19,45 @@ from torch import Tensor, nn
 from sae import kernels
 from sae.dictionary import Dictionary
 from sae.kernels import AdamStep, Slot
+from sae.kernels.pool import give_back
 from sae.training.presets import Rows
 
 
-def adam(dictionary: Dictionary) -> torch.optim.Adam:
-    """Adam's moments; `descend` moves them on, each row visited once, with rate and decays of its own."""
-    return torch.optim.Adam(dictionary.parameters(), lr=0.0, fused=True)
+class Adam:
+    """Adam's moments, by parameter; `descend` moves them on, each row visited once.
+
+    torch's own optimiser would bring its compiler into memory, 67 MB that a step has no use for.
+    """
+
+    def __init__(self, dictionary: Dictionary) -> None:
+        self._dictionary = dictionary
+        learnt = [p for p in dictionary.parameters() if p.requires_grad]
+        self.state: dict[nn.Parameter, dict[str, Tensor]] = {p: _nothing_seen(p) for p in learnt}
+        """step, exp_avg and exp_avg_sq of every parameter that learns: the names that torch gives them."""
+        # What stays for the whole run has its place before anything passes: between tensors that come and go it would
+        # leave holes that nothing fits (a third of the peak at d 512, d_sae 8192).
+        for parameter in learnt:
+            give_back(torch.empty_like(parameter, requires_grad=False))
+
+    def zero_grad(self) -> None:
+        """Lets go of all gradients; their memory serves the next step."""
+        for parameter in self._dictionary.parameters():
+            gradient, parameter.grad = parameter.grad, None
+            if gradient is not None:
+                give_back(gradient)
 
 
-def descend(dictionary: Dictionary, optimiser: torch.optim.Adam, how: AdamStep, rows: Rows) -> Float[Tensor, ""]:
+def _nothing_seen(parameter: nn.Parameter) -> dict[str, Tensor]:
+    zeros = [torch.zeros_like(parameter, requires_grad=False) for _ in range(2)]
+    return {"step": torch.zeros((), device=parameter.device), "exp_avg": zeros[0], "exp_avg_sq": zeros[1]}
+
+
+def adam(dictionary: Dictionary) -> Adam:
+    """Before the first step."""
+    return Adam(dictionary)
+
+
+def descend(dictionary: Dictionary, optimiser: Adam, how: AdamStep, rows: Rows) -> Float[Tensor, ""]:
     """One step along the gradients that the parameters hold; returns their norm before clipping.
 
     Where it is not finite, neither parameters nor moments move, and the gradients stay for whoever asks which it was.
@@ -62,13 +92,10 @@ def _levels(dictionary: Dictionary) -> list[Tensor]:
     return [named[name].detach() for name in ("threshold", "b_enc", "b_mag") if name in named]
 
 
-def _slot(optimiser: torch.optim.Adam, parameter: nn.Parameter, unit: bool) -> Slot:
+def _slot(optimiser: Adam, parameter: nn.Parameter, unit: bool) -> Slot:
     """A parameter with its moments as rows; vectors are one row."""
     gradient, state = parameter.grad, optimiser.state[parameter]
     assert gradient is not None
-    if not state:
-        state["step"] = torch.zeros((), device=parameter.device)
-        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
     tensors = parameter.detach(), gradient.contiguous(), state["exp_avg"], state["exp_avg_sq"]
     as_rows = (t if t.ndim == 2 else t.reshape(1, -1) for t in tensors)
     return Slot(*as_rows, n_steps=int(state["step"]) + 1, unit=unit)

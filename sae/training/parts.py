@@ -105,7 +105,7 @@ def backward(
         if parameter.grad is not None:
             data.sum_(parameter.grad)
     terms = Terms(*data.sum_(torch.stack(numbers).sum(0)))
-    return Passed(terms, data.any(fired), torch.cat(reconstructed))
+    return Passed(terms, data.any(fired), reconstructed[0] if len(reconstructed) == 1 else torch.cat(reconstructed))
 
 
 @torch.no_grad()

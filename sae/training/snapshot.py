@@ -53,7 +53,7 @@ def state_from(values: dict[str, Any], tensors: dict[str, Tensor], device: torch
     parameters = dict(dictionary.named_parameters())
     for key, value in _below("optimiser.", tensors).items():
         moment, name = key.split(".", 1)
-        optimiser.state.setdefault(parameters[name], {})[moment] = value.to(device)
+        optimiser.state[parameters[name]][moment] = value.to(device)
     others: dict[str, Any] = {name: value.to(device) for name, value in _below("state.", tensors).items()}
     for field in dataclasses.fields(State):
         if field.name not in _APART and field.name not in others:

@@ -18,7 +18,7 @@ from sae.training.config import TrainConfig
 from sae.training.controller import Controller
 from sae.training.controls import control, is_control
 from sae.training.initialise import Start, start_of
-from sae.training.optimiser import adam
+from sae.training.optimiser import Adam, adam
 from sae.training.places import Itself, Places, one_site
 from sae.training.presets import controller_of, dictionary_of
 from sae.training.weights import first_weights
@@ -30,7 +30,7 @@ class State:
 
     dictionary: Dictionary
     """In scaled units; `result` gives the one in the units of the model."""
-    optimiser: torch.optim.Adam
+    optimiser: Adam
     scales: Scales
     """Activations are multiplied by them before they are encoded and compared."""
     tokens_since_fired: Int64[Tensor, "d_sae"]

@@ -54,6 +54,8 @@ class Recipe(NamedTuple):
     threshold_rate: float
     """Share of BatchTopK's threshold that each step's smallest selected value replaces."""
     precision: torch.dtype
+    selection: torch.dtype | None = None
+    """Precision in which latents are chosen."""
     accumulate: int = 1
     """Micro-batches a step."""
     term: Term = NoTerm()
@@ -87,7 +89,7 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
     assert recipe.mesh.dictionary.size == 1, "training does not divide latents"
     batch = scaled(dictionary.config, state.scales, activations.to(state.tokens_since_fired.device))
     is_dead = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
-    situation = Situation(is_dead, state.controller.strength, state.step, data)
+    situation = Situation(is_dead, state.controller.strength, state.step, data, recipe.selection)
     term = recipe.term.loss(dictionary, state.scales, state.step)
     passed = backward(dictionary, batch, term, situation, Passes(recipe.objective, recipe.accumulate, recipe.precision))
     n_tokens = data.total(len(batch.x))

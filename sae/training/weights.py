@@ -45,9 +45,12 @@ def first_weights(
     """
     dictionary = Dictionary(config).to(b_dec.device)
     width = config.d_out if config.subtract_b_dec else config.d_in
-    rows = torch.randn(config.d_sae, width, generator=generator(seed, "weights")).to(b_dec.device)
     with torch.no_grad():
         dictionary.b_dec.copy_(b_dec)
+        # Drawn where they stay: a copy that is let go of would leave a hole as large as they are.
+        on_host = b_dec.device.type == "cpu" and width == config.d_in
+        rows = dictionary.encoder_rows if on_host else torch.empty(config.d_sae, width)
+        rows = rows.normal_(generator=generator(seed, "weights")).to(b_dec.device)
         dictionary.encoder_rows.copy_(rows)
         dictionary.W_dec.copy_(rows if config.subtract_b_dec else _read_of(rows, x, target))
         unit_rows(dictionary.encoder_rows)

@@ -49,9 +49,12 @@ def rows(size: Size) -> torch.Tensor:
     return x + torch.randn(n, size.d, generator=g) * 0.1 * x.norm(dim=1).mean() / size.d**0.5
 
 
-def write_settings(file: Path, size: Size, preset: str, x: torch.Tensor, n_threads: int) -> None:
-    """What a peer's program reads."""
+def write_settings(
+    file: Path, size: Size, preset: str, x: torch.Tensor, n_threads: int, weights: Path | None = None
+) -> None:
+    """What a peer's program reads; `weights` is a file of `peers.trained`, where it does not start from its own."""
     data = file.with_suffix(".npy")
     np.save(data, x.numpy())
     said = {**asdict(size), "preset": preset, "activations": str(data), "n_threads": n_threads}
+    said["weights"] = None if weights is None else str(weights)
     file.write_text(json.dumps(said), encoding="utf-8")

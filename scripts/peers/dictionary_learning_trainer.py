@@ -19,12 +19,15 @@ def load() -> Callable[[], Done]:
     torch.set_num_threads(said["n_threads"])
     pool = torch.from_numpy(np.load(said["activations"]))
     trainer, done = _trainer(said), 0
+    weights = None if said["weights"] is None else np.load(said["weights"])
 
     def steps() -> int:
         nonlocal done
         for _ in range(said["n_steps"]):
             start = done * said["batch"] % len(pool)
             trainer.update(STEADY + done if done else 0, pool[start : start + said["batch"]].to(torch.float32))
+            if weights is not None and not done:  # after its first step, which sets the decoder's bias
+                _set_weights(trainer.ae, weights)
             done += 1
         return said["n_steps"] * said["batch"]
 
@@ -62,6 +65,23 @@ def _trainer(said: dict[str, Any]) -> Any:
             return JumpReluTrainer(target_l0=float(said["k"]), **shared)
         case preset:
             raise ValueError(f"dictionary_learning is not measured with {preset}")
+
+
+def _set_weights(dictionary: Any, weights: Any) -> None:
+    """ReLU's are torch's Linear modules, JumpReLU's matrices [d, d_sae] and [d_sae, d]."""
+    import torch
+
+    found = {name: torch.from_numpy(weights[name]) for name in weights.files}
+    with torch.no_grad():
+        if "threshold" in found:
+            dictionary.W_enc.copy_(found["W_enc"].T)
+            for name in ("W_dec", "b_enc", "b_dec", "threshold"):
+                getattr(dictionary, name).copy_(found[name])
+            return
+        dictionary.encoder.weight.copy_(found["W_enc"])
+        dictionary.encoder.bias.copy_(found["b_enc"])
+        dictionary.decoder.weight.copy_(found["W_dec"].T)
+        dictionary.bias.copy_(found["b_dec"])
 
 
 if __name__ == "__main__":

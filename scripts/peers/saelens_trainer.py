@@ -36,7 +36,10 @@ def load() -> Callable[[], Done]:
         autocast=False,
     )
     data = batches()
-    trainer = SAETrainer(config, _dictionary(said), data)
+    dictionary = _dictionary(said)
+    if said["weights"] is not None:
+        _set_weights(dictionary, np.load(said["weights"]))
+    trainer = SAETrainer(config, dictionary, data)
     bar = tqdm(total=n_tokens, file=io.StringIO(), mininterval=60)
 
     def steps() -> int:
@@ -70,6 +73,18 @@ def _dictionary(said: dict[str, Any]) -> Any:
             return sae_lens.JumpReLUTrainingSAE(sae_lens.JumpReLUTrainingSAEConfig(**sizes))
         case preset:
             raise ValueError(f"SAELens is not measured with {preset}")
+
+
+def _set_weights(dictionary: Any, weights: Any) -> None:
+    """Its matrices are [d, d_sae] and [d_sae, d]; thresholds are kept as logarithms."""
+    import torch
+
+    with torch.no_grad():
+        dictionary.W_enc.copy_(torch.from_numpy(weights["W_enc"].T))
+        for name in ("W_dec", "b_enc", "b_dec"):
+            getattr(dictionary, name).copy_(torch.from_numpy(weights[name]))
+        if "threshold" in weights:
+            dictionary.log_threshold.copy_(torch.from_numpy(weights["threshold"]).clamp(min=1e-6).log())
 
 
 if __name__ == "__main__":

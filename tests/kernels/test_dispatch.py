@@ -1,5 +1,6 @@
 """Which kernels a call goes to, and what happens where there is no compiler."""
 
+import importlib.util
 import logging
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from sae import kernels
 from sae.core.errors import InputError, WorldError
-from sae.kernels import build, cpu, dispatch, reference, sparse
+from sae.kernels import build, choice, cpu, dispatch, reference, sparse
 from tests.kernels.spellings import COMPILED
 
 SINGLE, DOUBLE = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
@@ -15,20 +16,20 @@ SINGLE, DOUBLE = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
 
 @COMPILED
 def test_float32_on_a_processor_is_compiled(monkeypatch):
-    monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+    monkeypatch.delenv(choice.VARIABLE, raising=False)
     assert dispatch.spelling(SINGLE) is cpu
     assert dispatch.spelling(SINGLE, DOUBLE) is sparse
 
 
 @pytest.mark.parametrize(("name", "module"), [("reference", reference), ("sparse", sparse), ("cpu", cpu)])
 def test_the_environment_names_the_kernels(monkeypatch, name, module):
-    monkeypatch.setenv(dispatch.VARIABLE, name)
+    monkeypatch.setenv(choice.VARIABLE, name)
     assert dispatch.spelling(SINGLE) is module
 
 
 def test_an_unknown_name_is_refused(monkeypatch):
-    monkeypatch.setenv(dispatch.VARIABLE, "fast")
-    with pytest.raises(InputError, match="reference, sparse, cpu"):
+    monkeypatch.setenv(choice.VARIABLE, "fast")
+    with pytest.raises(InputError, match="reference, sparse, cpu, triton"):
         kernels.sparsify(SINGLE)
 
 
@@ -39,7 +40,7 @@ def test_spellings_have_the_same_functions():
 
 
 def test_without_a_compiler_one_notice_and_the_torch_kernels(monkeypatch, caplog):
-    monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+    monkeypatch.delenv(choice.VARIABLE, raising=False)
     monkeypatch.setenv("CXX", "no-such-compiler")
     build.library.cache_clear()
     with caplog.at_level(logging.WARNING):
@@ -63,3 +64,15 @@ def test_loops_are_built_once(tmp_path, monkeypatch):
     before = made.stat().st_mtime_ns
     assert build.built(build._compiler(), tmp_path)
     assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [before]
+
+
+def test_without_the_package_one_notice_and_the_torch_kernels(monkeypatch, caplog):
+    monkeypatch.setenv(choice.VARIABLE, "triton")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    choice._triton.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        assert {dispatch.spelling(torch.zeros(1)).__name__ for _ in range(3)} == {"sae.kernels.sparse"}
+    choice._triton.cache_clear()
+    assert [record.getMessage() for record in caplog.records] == [
+        "no package triton, the slower kernels in torch take its place: pip install sae[triton]"
+    ]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sae.core.random import generator
-from sae.kernels.dispatch import VARIABLE
+from sae.kernels.choice import VARIABLE
 from sae.kernels.row_sums import RowSums
 from tests.kernels.spellings import COMPILED
 

@@ -15,8 +15,19 @@ def test_quick_run_gives_the_rows(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = {row["name"]: row for row in json.loads(file.read_text())}
-    assert rows.keys() >= {"topk_quick_times_floor", "jumprelu_quick_step_ours", "relu_quick_step_floor"}
+    assert rows.keys() >= {
+        "topk_quick_times_floor",
+        "jumprelu_quick_step_ours",
+        "relu_quick_step_floor",
+        "relu_quick_l0",
+    }
+    assert rows.keys() >= {
+        "topk_quick_rate_from_shards",
+        "encode_quick_of_product",
+        "relu_quick_l0",
+        "part_quick_gradients_of_rows",
+    }
     for name, row in rows.items():
         assert set(row) == {"name", "value", "unit", "against", "target", "holds"}
-        assert row["value"] > 0 or name == "memory_quick"
+        assert row["value"] > 0 or name in ("memory_quick", "part_quick_rest", "part_quick_selection")
         assert name in done.stdout

@@ -1,0 +1,98 @@
+"""Adam, a row of a parameter at a time: gradient, moments and weights are each read once and written once.
+
+Kingma and Ba 2015, arXiv:1412.6980, algorithm 1; what is done to rows of unit norm is said in `sae.kernels.loops`. The
+clipping scale stays on the device, so that no step waits for the host.
+"""
+
+# pyright: reportArgumentType=false
+# (a kernel declares its constants as constexpr and is given numbers)
+
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+from sae.core.errors import InputError
+from sae.kernels.loops import AdamStep, Slot
+
+WIDEST = 2048
+"""Columns at a time."""
+
+
+@triton.jit
+def _squares(gradient, rows, out, d, UNIT: tl.constexpr, WIDTH: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    along = tl.zeros([WIDTH], dtype=tl.float32)
+    if UNIT:
+        for start in range(0, d, WIDTH):
+            column = start + tl.arange(0, WIDTH)
+            inside = column < d
+            g = tl.load(gradient + row * d + column, mask=inside, other=0.0)
+            along += g * tl.load(rows + row * d + column, mask=inside, other=0.0)
+    part = tl.sum(along, axis=0)
+    squares = tl.zeros([WIDTH], dtype=tl.float32)
+    for start in range(0, d, WIDTH):
+        column = start + tl.arange(0, WIDTH)
+        inside = column < d
+        g = tl.load(gradient + row * d + column, mask=inside, other=0.0)
+        if UNIT:
+            g -= part * tl.load(rows + row * d + column, mask=inside, other=0.0)
+            tl.store(gradient + row * d + column, g, mask=inside)
+        squares += g * g
+    tl.store(out + row, tl.sum(squares, axis=0))
+
+
+@triton.jit
+def _adam(
+    parameter, gradient, mean, square, scale, d, rate, beta1, beta2, correction, epsilon,
+    UNIT: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    clip = tl.load(scale)
+    norm = tl.zeros([WIDTH], dtype=tl.float32)
+    for start in range(0, d, WIDTH):
+        column = start + tl.arange(0, WIDTH)
+        inside = column < d
+        place = row * d + column
+        g = tl.load(gradient + place, mask=inside, other=0.0) * clip
+        m = tl.load(mean + place, mask=inside, other=0.0)
+        v = tl.load(square + place, mask=inside, other=0.0)
+        m += (1 - beta1) * (g - m)
+        v = beta2 * v + (1 - beta2) * g * g
+        p = tl.load(parameter + place, mask=inside, other=0.0)
+        p -= rate * m / (tl.sqrt(v) * correction + epsilon)
+        tl.store(mean + place, m, mask=inside)
+        tl.store(square + place, v, mask=inside)
+        tl.store(parameter + place, p, mask=inside)
+        norm += tl.where(inside, p * p, 0.0)
+    if UNIT:
+        inverse = 1.0 / tl.maximum(tl.sqrt(tl.sum(norm, axis=0)), 1.17549435e-38)
+        for start in range(0, d, WIDTH):
+            column = start + tl.arange(0, WIDTH)
+            inside = column < d
+            p = tl.load(parameter + row * d + column, mask=inside, other=0.0)
+            tl.store(parameter + row * d + column, p * inverse, mask=inside)
+
+
+def squares(gradient: Float[Tensor, "row d"], unit_rows: Float[Tensor, "row d"] | None) -> Float[Tensor, "row"]:
+    """Σ gradient² of each row; the part along `unit_rows`, where given, is removed first, in place."""
+    n, d = gradient.shape
+    out = gradient.new_empty(n)
+    rows = gradient if unit_rows is None else unit_rows
+    _squares[(n,)](gradient, rows, out, d, UNIT=unit_rows is not None, WIDTH=_width(d))
+    return out
+
+
+def adam(slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:
+    """Moves the rows along their gradient times `scale`, in place."""
+    n, d = slot.parameter.shape
+    if not all(tensor.is_contiguous() for tensor in slot[:4]):
+        raise InputError("the kernel adam takes contiguous tensors only")
+    rate = how.rate / (1 - how.beta1**slot.n_steps)
+    correction = (1 - how.beta2**slot.n_steps) ** -0.5
+    numbers = rate, how.beta1, how.beta2, correction, how.epsilon
+    _adam[(n,)](*slot[:4], scale, d, *numbers, UNIT=slot.unit, WIDTH=_width(d))
+
+
+def _width(d: int) -> int:
+    return min(WIDEST, triton.next_power_of_2(d))

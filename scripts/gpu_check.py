@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""The kernels on a GPU: correctness first, then training steps beside a roofline measured in the same call.
+
+    python scripts/gpu_check.py [--json FILE] [--sizes small,middle,large] [--steps N]
+
+1. Triton's kernels against the dense reference on the device, values and gradients; status 1 where they differ.
+2. Copy bandwidth and the bfloat16 matrix rate of this device. 3. For every size the time of a training step (the
+trainer as it ships, latents chosen in bfloat16, weights and optimiser in float32) over its roofline: the encoder's
+product at the matrix rate, plus at the copy bandwidth the k rows a token that decoding and each of three gradients
+gather and the seven numbers a parameter that Adam moves. 4. SAELens and sparsify in the same call are not measured.
+
+Without a CUDA device the roofline is printed from constants (H200: 4.3 TB/s, 790 TFLOP/s) and nothing is measured;
+status 0. Rows of the file: {name, value, unit, against, target, holds}.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+Row = dict[str, Any]
+TARGET = 1.7
+"""Times the roofline."""
+
+
+class Rates(NamedTuple):
+    """Of a device."""
+
+    bytes_per_second: float
+    """Read plus written by a copy."""
+    flops_per_second: float
+    """Of a bfloat16 product."""
+
+
+H200 = Rates(4.3e12, 790e12)
+
+
+@dataclass(frozen=True)
+class Size:
+    name: str
+    d: int
+    d_sae: int
+    batch: int = 8192
+    k: int = 64
+
+    def parts(self, rates: Rates) -> dict[str, float]:
+        """Seconds of each part of a step at those rates."""
+        gathered = 2 * self.batch * self.k * self.d
+        parameters = 2 * self.d * self.d_sae
+        return {
+            "product": 2 * self.batch * self.d * self.d_sae / rates.flops_per_second,
+            "rows": 4 * gathered / rates.bytes_per_second,
+            "adam": 7 * 4 * parameters / rates.bytes_per_second,
+        }
+
+
+SIZES = (Size("small", 768, 24_576), Size("middle", 2304, 65_536), Size("large", 4096, 131_072))
+
+
+def row(name: str, value: float, unit: str, against: str = "", target: float | None = None) -> Row:
+    """A row; a target is the most that holds."""
+    holds = None if target is None else value <= target
+    return {"name": name, "value": value, "unit": unit, "against": against, "target": target, "holds": holds}
+
+
+def roofline_rows(size: Size, rates: Rates, against: str) -> list[Row]:
+    parts = size.parts(rates)
+    rows = [row(f"roofline_{size.name}_{name}", 1000 * seconds, "ms", against) for name, seconds in parts.items()]
+    return [*rows, row(f"roofline_{size.name}", 1000 * sum(parts.values()), "ms", against)]
+
+
+def seconds_of(run: Callable[[], object], n: int) -> float:
+    """The median of n runs on the device."""
+    found = []
+    for turn in range(n + 2):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        if turn >= 2:
+            found.append(time.perf_counter() - start)
+    return statistics.median(found)
+
+
+def measured_rates() -> Rates:
+    source = torch.empty(1 << 28, device="cuda")
+    target = torch.empty_like(source)
+    copy = seconds_of(lambda: target.copy_(source), 10)
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    product = seconds_of(lambda: a @ b, 10)
+    return Rates(2 * source.nbytes / copy, 2 * 8192**3 / product)
+
+
+def differences() -> list[str]:
+    """Where Triton's kernels are not the reference, on the device."""
+    from sae.kernels import reference, triton_ops
+
+    def run(kernel: Any, leaves: list[Tensor], k: int) -> list[Tensor]:
+        x, rows, bias, W_dec = (leaf.detach().clone().requires_grad_() for leaf in leaves)
+        code = kernel.encode_topk(x, rows, bias, k)
+        y = kernel.sparse_decode(code, W_dec)
+        y.square().mean().backward()
+        return [code.values, y, *(leaf.grad for leaf in (x, rows, bias, W_dec) if leaf.grad is not None)]
+
+    found = []
+    g = torch.Generator(device="cuda").manual_seed(0)
+    for n, d, d_sae, k in ((37, 48, 1000, 5), (256, 768, 4096, 64), (5, 33, 70, 70)):
+        shapes = ((n, d), (d_sae, d), (d_sae,), (d_sae, d))
+        leaves = [torch.randn(shape, generator=g, device="cuda") / shape[-1] ** 0.25 for shape in shapes]
+        for number, (a, b) in enumerate(zip(run(triton_ops, leaves, k), run(reference, leaves, k), strict=True)):
+            if not torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max())):
+                found.append(f"n {n}, d {d}, d_sae {d_sae}, k {k}: result {number} is off by {(a - b).abs().max():.3g}")
+    return found
+
+
+def step_rows(size: Size, rates: Rates, n_steps: int) -> list[Row]:
+    """Steps of the trainer beside the roofline."""
+    from sae.training import TrainConfig, initial, loop
+
+    pool = torch.randn(4, size.batch, size.d, device="cuda")
+
+    class Pool:
+        def batch(self, step: int) -> Tensor:
+            return pool[step % 4]
+
+    config = TrainConfig(d_sae=size.d_sae, l0=size.k, batch=size.batch, tokens=10**6 * size.batch, selection="bfloat16")
+    steps = loop(initial(pool[0], config), Pool(), config)
+    seconds = seconds_of(lambda: next(steps), n_steps)
+    against = "bandwidth and matrix rate of this call"
+    over = seconds / sum(size.parts(rates).values())
+    return [
+        *roofline_rows(size, rates, against),
+        row(f"step_{size.name}", 1000 * seconds, "ms"),
+        row(f"step_{size.name}_over_roofline", over, "ratio of times", against, TARGET),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
+    parser.add_argument("--sizes", default=",".join(size.name for size in SIZES))
+    parser.add_argument("--steps", type=int, default=20)
+    options = parser.parse_args()
+    chosen = [size for size in SIZES if size.name in options.sizes.split(",")]
+    if not torch.cuda.is_available():
+        print("no CUDA device here: nothing was measured; the roofline of an H200 from 4.3 TB/s and 790 TFLOP/s:")
+        found = [one for size in chosen for one in roofline_rows(size, H200, "constants of an H200")]
+    else:
+        wrong = differences()
+        print("\n".join(wrong) or "Triton's kernels equal the reference")
+        if wrong:
+            sys.exit(1)
+        rates = measured_rates()
+        found = [
+            row("copy", rates.bytes_per_second / 1e9, "GB/s"),
+            row("product", rates.flops_per_second / 1e12, "TFLOP/s"),
+        ]
+        for size in chosen:
+            found += step_rows(size, rates, options.steps)
+    for one in found:
+        print(f"{one['name']:32} {one['value']:10.4g} {one['unit']}")
+    if options.json is not None:
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

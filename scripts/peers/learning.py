@@ -1,0 +1,61 @@
+"""What the peers' programs of the quality benchmark share: settings in, rows as batches, what they found out.
+
+It uses nothing but the standard library, NumPy and torch, for it is imported in the peers' own environments.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+def settings() -> dict[str, Any]:
+    """What the benchmark says; the seed is set."""
+    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", WANDB_MODE="disabled")
+    said = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    import torch
+
+    torch.set_num_threads(said["n_threads"])
+    torch.manual_seed(said["seed"])
+    return said
+
+
+def rows(said: dict[str, Any], name: str) -> Any:
+    """A file of rows, not read before they are needed."""
+    import numpy as np
+
+    return np.load(said[name], mmap_mode="r")
+
+
+def batches(said: dict[str, Any]) -> Iterator[Any]:
+    """The training rows in their order, once."""
+    import numpy as np
+    import torch
+
+    pool = rows(said, "train")
+    for start in range(0, len(pool), said["batch"]):
+        yield torch.from_numpy(np.array(pool[start : start + said["batch"]]))
+
+
+def write(
+    said: dict[str, Any], W_dec: Any, encode: Callable[[Any], Any], decode: Callable[[Any], Any], **more: Any
+) -> None:
+    """Codes and reconstructions of the rows that are scored; `more` is said about the run."""
+    import numpy as np
+    import torch
+
+    found: dict[str, list[Any]] = {"rows": [], "latents": [], "values": [], "y": []}
+    test = rows(said, "test")
+    with torch.no_grad():
+        for start in range(0, len(test), 1024):
+            code = encode(torch.from_numpy(np.array(test[start : start + 1024]))).float()
+            row, latent = code.nonzero(as_tuple=True)
+            found["rows"].append(row.numpy() + start)
+            found["latents"].append(latent.numpy())
+            found["values"].append(code[row, latent].numpy())
+            found["y"].append(decode(code).float().numpy())
+    arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in found.items()}
+    np.savez(said["found"], W_dec=W_dec.detach().float().numpy(), **arrays)
+    print(json.dumps(more))

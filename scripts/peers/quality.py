@@ -1,0 +1,136 @@
+"""One dictionary trained by another library, in its own environment, and scored by us.
+
+The peer's program reads the rows from a file, trains, and writes what its own encoder and decoder make of the rows that
+are scored: decoder rows, active latents as triples, reconstructions. Nothing of its weights is translated, so a mistake
+of ours in reading them cannot count against it.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peers.environment import DICTIONARY_LEARNING, SAELENS, SPARSIFY
+from torch import Tensor
+
+from sae.core.errors import WorldError
+from sae.kernels import Code, RaggedCode
+from sae.synthetic import Stream
+
+LIBRARIES = ("saelens", "dictionary_learning", "sparsify")
+PEER_PRESETS = {
+    "saelens": ("topk", "batchtopk", "jumprelu", "relu", "matryoshka"),
+    "dictionary_learning": ("topk", "batchtopk", "jumprelu", "relu", "matryoshka"),
+    "sparsify": ("topk",),
+}
+_ENVIRONMENTS = {"saelens": SAELENS, "dictionary_learning": DICTIONARY_LEARNING, "sparsify": SPARSIFY}
+BISECTED = {("saelens", "relu"), ("saelens", "jumprelu"), ("dictionary_learning", "relu")}
+"""Where a penalty stands for l0."""
+_N_TRIES = 6
+_WITHIN = 0.1
+
+
+class Recorded:
+    """What a peer made of the rows that are scored, in their order."""
+
+    def __init__(self, folder: Path) -> None:
+        said = np.load(folder / "found.npz")
+        self.W_dec = torch.from_numpy(said["W_dec"])
+        self._y = torch.from_numpy(said["y"])
+        counts = torch.from_numpy(np.bincount(said["rows"], minlength=len(said["y"])))
+        self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        self._latents, self._values = (torch.from_numpy(said[name]) for name in ("latents", "values"))
+        self._next = 0
+
+    @property
+    def l0(self) -> float:
+        """Active latents a row."""
+        return len(self._values) / len(self._y)
+
+    def encode(self, x: Tensor, /) -> Code:
+        start, self._next = self._next, self._next + len(x)
+        starts = self._starts[start : self._next + 1]
+        inside = slice(int(starts[0]), int(starts[-1]))
+        return RaggedCode(self._values[inside], self._latents[inside], starts - starts[0], (len(x),), len(self.W_dec))
+
+    def decode(self, code: Code, /) -> Tensor:
+        assert isinstance(code, RaggedCode)
+        return self._y[self._next - code.n_tokens : self._next]
+
+
+def peer_run(run: Any, task: Any, stream: Stream, test: Stream, folder: Path, penalty: float | None) -> dict[str, Any]:
+    """Trains one dictionary of a peer; where it has a penalty that is not known yet, several, until l0 is reached.
+
+    Returns:
+        what the file of runs keeps, and the `coder` to score.
+
+    Raises:
+        WorldError: its environment or its program failed.
+    """
+    _write_rows(folder, task, run, stream, test)
+    low, high, guess = 0.0, float("inf"), 1.0 if penalty is None else penalty
+    bisecting = (run.library, run.preset) in BISECTED and penalty is None
+    tries: list[tuple[float, float]] = []
+    while True:
+        found, coder = _trained(run, task, folder, guess), Recorded(folder)
+        tries.append((guess, coder.l0))
+        near = abs(coder.l0 / task.l0 - 1) <= _WITHIN
+        if near or not bisecting or len(tries) == _N_TRIES:
+            return found | {"coder": coder, "penalty": guess, "tries": tries}
+        low, high = (guess, high) if coder.l0 > task.l0 else (low, guess)
+        guess = _next(low, high)
+
+
+def _next(low: float, high: float) -> float:
+    """The geometric middle, or further out while one side is open."""
+    if low == 0.0:
+        return high / 4
+    return low * 4 if high == float("inf") else (low * high) ** 0.5
+
+
+def _write_rows(folder: Path, task: Any, run: Any, stream: Stream, test: Stream) -> None:
+    train = folder / f"train_{run.seed}.npy"
+    if not train.is_file():
+        for old in folder.glob("train_*.npy"):
+            old.unlink()
+        n = task.n_tokens // task.batch * task.batch
+        out = np.lib.format.open_memmap(train, "w+", np.float32, (n, task.truth.d))
+        for step in range(n // task.batch):
+            out[step * task.batch : (step + 1) * task.batch] = stream.batch(step).numpy()
+        out.flush()
+    if not (folder / "test.npy").is_file():
+        np.save(folder / "test.npy", test.rows(0, 32_768).numpy())
+
+
+def _trained(run: Any, task: Any, folder: Path, penalty: float) -> dict[str, Any]:
+    said = {
+        "preset": run.preset,
+        "d": task.truth.d,
+        "d_sae": run.d_sae,
+        "k": task.l0,
+        "batch": task.batch,
+        "factor": run.factor,
+        "seed": run.seed,
+        "penalty": penalty,
+        "train": str(folder / f"train_{run.seed}.npy"),
+        "test": str(folder / "test.npy"),
+        "found": str(folder / "found.npz"),
+        "n_threads": torch.get_num_threads(),
+    }
+    settings = folder / "settings.json"
+    settings.write_text(json.dumps(said), encoding="utf-8")
+    program = Path(__file__).with_name(f"{run.library}_quality.py")
+    environment = _ENVIRONMENTS[run.library]
+    start = time.perf_counter()
+    done = subprocess.run(
+        [str(environment.python), str(program), str(settings)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.stderr.write(done.stderr[-2000:])
+        raise WorldError(f"{environment.name} ended with status {done.returncode}")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return {"version": environment.requirement, "seconds": round(time.perf_counter() - start, 1), **answer}

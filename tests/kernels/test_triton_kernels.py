@@ -1,0 +1,88 @@
+"""The Triton kernels, in its interpreter where there is no GPU, equal the dense reference in value and gradient."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from sae.core.errors import InputError
+from sae.kernels import AdamStep, choice, dispatch, reference
+from tests.kernels.test_descend import slots
+from tests.kernels.test_ragged_kernels import problem
+
+pytest.importorskip("triton", reason="no package triton here")
+from sae.kernels import triton_ops
+from sae.kernels.triton_ops import dots, select
+
+
+def run(kernel, leaves: tuple[Tensor, ...], encode, k: int):
+    x, rows, bias, W_dec = (leaf.detach().clone().requires_grad_() for leaf in leaves)
+    centre = torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype).requires_grad_()
+    code = encode(kernel, x, rows, bias, k, centre)
+    y = kernel.sparse_decode(code, W_dec)
+    (y * torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view(y.shape)).sum().backward()
+    return code, [y, *(leaf.grad for leaf in (x, rows, bias, W_dec, centre))]
+
+
+ENCODERS = {
+    "topk": lambda kernel, x, rows, bias, k, c: kernel.encode_topk(x, rows, bias, k, c),
+    "signed": lambda kernel, x, rows, bias, k, c: kernel.largest(x, rows, bias, k, c),
+    "coarse": lambda kernel, x, rows, bias, k, c: kernel.largest(x, rows, bias, k, c, torch.bfloat16),
+    "batchtopk": lambda kernel, x, rows, bias, k, c: kernel.encode_batchtopk(x, rows, bias, k, c),
+    "threshold": lambda kernel, x, rows, bias, k, c: kernel.encode_threshold(x, rows, bias, 0.3, c),
+}
+CASES = [
+    pytest.param("topk", (3, 7, 37), 2, torch.float32, False, id="odd sizes"),
+    pytest.param("topk", (2, 16, 66), 1, torch.float32, True, id="k 1, strided, two blocks"),
+    pytest.param("topk", (0, 5, 9), 3, torch.float32, False, id="empty batch"),
+    pytest.param("topk", (2, 8, 30), 30, torch.bfloat16, False, id="all latents, bfloat16"),
+    pytest.param("signed", (2, 5, 70), 2, torch.float32, False, id="signed"),
+    pytest.param("coarse", (2, 5, 70), 1, torch.float32, False, id="chosen in bfloat16"),
+    pytest.param("batchtopk", (3, 6, 40), 2, torch.float32, False, id="batchtopk"),
+    pytest.param("threshold", (3, 6, 20), 1, torch.float32, False, id="threshold"),
+]
+
+
+@pytest.mark.parametrize(("encoder", "size", "k", "dtype", "strided"), CASES)
+def test_value_and_gradient_equal_the_reference(encoder, size, k, dtype, strided):
+    leaves = problem(size, dtype, 1, strided)
+    code, ours = run(triton_ops, leaves, ENCODERS[encoder], k)
+    expected, theirs = run(reference, leaves, ENCODERS[encoder], k)
+    rtol, atol = (1e-4, 1e-4) if dtype == torch.float32 else (2e-2, 6e-2)
+    torch.testing.assert_close(code.dense(), expected.dense(), rtol=rtol, atol=atol)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("d", [1, 5, 70])
+def test_a_step_of_adam_equals_the_reference(monkeypatch, d):
+    monkeypatch.setattr("sae.kernels.triton_ops.adam_rows.WIDEST", 32)
+    ours, theirs = (slots(torch.float32, 5, d, 3, n_steps=2) for _ in range(2))
+    how = AdamStep(rate=0.05, clip=0.1)
+    torch.testing.assert_close(triton_ops.descend(ours, how), reference.descend(theirs, how), rtol=1e-4, atol=1e-5)
+    for a, b in zip(ours, theirs, strict=True):
+        for name in ("parameter", "mean", "square"):
+            torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_ties_and_what_is_no_number(monkeypatch, k):
+    monkeypatch.setattr(select, "BLOCK", 4)
+    pre = torch.tensor([[1.0, 2, 2, 2, 1, 0, 0, -1, 2, -9], [3] * 10, [-1, -2, -3, torch.nan, -1, 0, 0, 0, 0, 0]])
+    values, indices = torch.empty(3, k), torch.empty(3, k, dtype=torch.int64)
+    select.select(pre.clone(), torch.zeros(10), values, indices)
+    torch.testing.assert_close(values, reference.topk(pre, k).values.where(values > 0, values), equal_nan=True)
+    torch.testing.assert_close(values, pre.gather(1, indices), equal_nan=True)
+    assert all(len(set(row.tolist())) == k for row in indices)
+    assert values[2, 0].isnan()
+
+
+def test_rows_that_are_too_wide_are_refused():
+    wide = torch.ones(1, dots.WIDEST + 1)
+    with pytest.raises(InputError, match=f"kernel dots takes rows of at most {dots.WIDEST}"):
+        dots.dots(wide, wide, torch.zeros(1, dtype=torch.int64), torch.tensor([0, 1]))
+
+
+def test_the_environment_names_them(monkeypatch):
+    monkeypatch.setenv(choice.VARIABLE, "triton")
+    assert dispatch.spelling(torch.zeros(1)) is triton_ops
+    assert dispatch.spelling(torch.zeros(1, dtype=torch.float64)).__name__ == "sae.kernels.sparse"

@@ -1,0 +1,25 @@
+"""The benchmark stays alive: a quick run of ours gives its rows, whatever they say; no run is made twice."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_quality.py"
+
+
+def test_quick_run_gives_the_rows_and_keeps_its_runs(tmp_path: Path) -> None:
+    file, runs = tmp_path / "rows.json", tmp_path / "runs.json"
+    command = [sys.executable, str(SCRIPT), "--quick", "--presets", "topk", "--json", str(file), "--runs", str(runs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(file.read_text())}
+    assert rows.keys() >= {"topk_32_mcc_best", "topk_32_f1_default", "random_32_mcc", "true_directions_32_f1"}
+    for name, row in rows.items():
+        assert set(row) == {"name", "value", "unit", "against", "target", "holds"}
+        assert name in done.stdout
+    kept = json.loads(runs.read_text())
+    assert {key.split("/")[-1] for key in kept} == {"seed 0", "seed 1", "seed 2"}
+    again = subprocess.run([*command, "--only-compare"], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(file.read_text()) == list(rows.values())

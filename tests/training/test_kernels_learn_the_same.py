@@ -1,0 +1,67 @@
+"""A run on fast kernels ends where one on the dense reference does; so does one that chooses latents in bfloat16."""
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+
+from sae.core.measures import fvu
+from sae.dictionary import Dictionary
+from sae.kernels import choice
+from sae.synthetic import Synthetic, SyntheticConfig
+from sae.training import TrainConfig, initial, loop, result
+
+MADE = Synthetic(SyntheticConfig(d=12, n_directions=24, l0=2), batch=64)
+N_STEPS = 500
+PRESETS = ["topk", "batchtopk", "relu", "jumprelu"]
+
+
+class Made:
+    """Sixteen batches, again and again."""
+
+    batches = tuple(MADE.batch(step) for step in range(16))
+
+    def batch(self, step: int) -> torch.Tensor:
+        return self.batches[step % 16]
+
+
+def trained(**keys: Any) -> Dictionary:
+    run = {"d_sae": 48, "l0": 3, "batch": 64, "tokens": 64 * N_STEPS, "log_every_steps": N_STEPS} | keys
+    config = TrainConfig.model_validate(run)
+    state = initial(Made().batch(0), config)
+    for _ in loop(state, Made(), config):
+        pass
+    return result(state)
+
+
+@functools.cache
+def usual(preset: str) -> Dictionary:
+    """On the kernels of this machine."""
+    return trained(preset=preset)
+
+
+@torch.no_grad()
+def unexplained(dictionary: Dictionary) -> float:
+    x = torch.cat(Made.batches)
+    return fvu(x, dictionary(x))
+
+
+def dead(dictionary: Dictionary) -> float:
+    return float((~dictionary.encode(torch.cat(Made.batches)).fired()).double().mean())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_500_steps_end_where_the_reference_ends(monkeypatch, preset):
+    ours = unexplained(usual(preset))
+    monkeypatch.setenv(choice.VARIABLE, "reference")
+    assert abs(ours - unexplained(trained(preset=preset))) < 1e-3
+
+
+@pytest.mark.parametrize("preset", ["topk", "jumprelu"])
+def test_choosing_in_bfloat16_learns_the_same(preset):
+    """A few latents of thousands are chosen otherwise, so two runs part, and end equally well."""
+    coarse, fine = trained(preset=preset, selection="bfloat16"), usual(preset)
+    assert all(value.dtype == torch.float32 for value in coarse.state_dict().values())
+    assert abs(unexplained(coarse) - unexplained(fine)) < 3e-3
+    assert abs(dead(coarse) - dead(fine)) <= 2 / 48
