@@ -36,11 +36,12 @@ from sae.dictionary.sites import splice_sites
 from sae.parallel import Mesh
 from sae.training import Failed, Moved, Places, Run, TrainConfig, side_by_side
 from sae.training.end_to_end import EndToEnd
+from sae.training.finite import DivergedError
 from sae.training.presets import dictionary_of
 from sae.training.run import N_SAMPLE
 from sae.training.step import NoTerm, Term
 
-VERSION = 6
+VERSION = 7
 N_VALIDATION = 8_192
 """Rows of the validation split on which a run is validated."""
 
@@ -120,30 +121,43 @@ def _train(
             going.remove(number)
             yield Finished(number, members[number].finish(batches.n_rows))
         for event in side_by_side(runs, batches, mesh):
-            member = members[event.number]
-            match event:
-                case Failed(error=error):
-                    errors.append(member.failed(error))
-                    going.remove(event.number)
-                case Moved(progress=done):
-                    member.after(done)
-                    if done.metrics:
-                        shown = {name: done.metrics[name] for name in ("fvu", "dead_window_fraction")}
-                        progress.update(sum(m.state.n_tokens for m in members), n_tokens, "tokens", **shown)
-                case _:
-                    assert_never(event)
+            number, member = event.number, members[event.number]
+            try:
+                if number in going:
+                    _tell(member, event)
+            except DivergedError as error:
+                errors.append(member.failed(error))
+                going.remove(number)
+            if isinstance(event, Moved) and event.progress.metrics:
+                shown = {name: event.progress.metrics[name] for name in ("fvu", "dead_window_fraction")}
+                progress.update(sum(m.state.n_tokens for m in members), n_tokens, "tokens", **shown)
             asked = mesh.data.total(int(interrupts.asked)) > 0  # all ranks stop after the same step
             if asked:
                 for other in going:
                     members[other].interrupt()
                 raise KeyboardInterrupt
-            if event.number in going and member.is_done:
-                going.remove(event.number)
-                yield Finished(event.number, member.finish(batches.n_rows))
+            if number in going and member.is_done:
+                going.remove(number)
+                yield Finished(number, member.finish(batches.n_rows))
         if interrupts.asked:
             raise KeyboardInterrupt
     if errors:
         raise WorldError("; ".join(map(str, errors)))
+
+
+def _tell(member: TrainingRun | Follower, event: Moved | Failed) -> None:
+    """What became of a member's step.
+
+    Raises:
+        DivergedError: its loss or its weights are not finite.
+    """
+    match event:
+        case Failed(error=error):
+            raise error
+        case Moved(progress=done):
+            member.after(done)
+        case _:
+            assert_never(event)
 
 
 @contextmanager

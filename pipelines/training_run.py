@@ -18,12 +18,19 @@ from sae.core.errors import WorldError
 from sae.core.metrics import JsonLines, Sink
 from sae.dictionary import load
 from sae.training import Places, Progress, TrainConfig, begun, checkpoint, cut_back, result, starts, validation_scores
+from sae.training.config import ON_AVERAGE
+from sae.training.finite import check_saved
 from sae.training.initialise import Start
+from sae.training.snapshot import tensors_of
 from sae.training.state import State, continued
 
 LOG = "metrics.jsonl"
 START = "start.json"
 """What was done to the activations before training; a run that resumes finds it here."""
+MIXING = ("shuffle_quality", "batch_mean_autocorrelation", "batch_mean_autocorrelation_spread")
+"""What the first record of a log says of its batches."""
+L0_TOLERANCE = 0.05
+"""Relative distance from the l0 that was asked for, on validation, beyond which the user is told."""
 LAST = ("fvu", "l0", "dead_window_fraction", "validation_fvu", "validation_l0", "validation_dead_fraction")
 """What the manifest keeps of the last record."""
 
@@ -83,16 +90,20 @@ class TrainingRun:
         return state
 
     def _mixed(self) -> dict[str, float]:
-        """How well batches are mixed: measured when a run begins, kept as step 0 of its log and read from there."""
+        """How well batches are mixed: measured when a run begins, kept as step 0 of its log and read from there.
+
+        The log of a control, which has no other step, says how it does beside.
+        """
         log = self._folder / LOG
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         first = json.loads(lines[0]) if lines else {}
         if "shuffle_quality" in first:
-            return {name: value for name, value in first.items() if name != "step"}
+            return {name: first[name] for name in MIXING if name in first}
         found = self._samples.mixing()
         if not lines:
+            scores = {} if self._config.n_steps else self._validated(Progress(0, 0, {}))
             with JsonLines(log) as sink:
-                sink.record(0, found)
+                sink.record(0, found | scores)
         return found
 
     def _opened(self) -> list[Sink]:
@@ -106,7 +117,13 @@ class TrainingRun:
         return self.state.step >= self._config.n_steps
 
     def after(self, done: Progress) -> None:
-        """Logs, validates and saves what is due after a step."""
+        """Logs, validates and saves what is due after a step.
+
+        Raises:
+            DivergedError: what is to be saved is not finite.
+        """
+        if self.is_done:
+            check_saved(tensors_of(self.state), self.state.step)
         if done.metrics:
             values = done.metrics | {"peak_memory_bytes": float(capacity.peak_bytes())} | self._validated(done)
             for sink in self._sinks:
@@ -158,16 +175,12 @@ class TrainingRun:
         Args:
             n_rows: of the train split.
         """
-        if not self._config.n_steps:  # a control: nothing was logged yet
-            for sink in self._sinks:
-                sink.record(0, self._validated(Progress(0, 0, {})))
         self.close()
-        if not all(value.isfinite().all() for value in self.state.dictionary.state_dict().values()):
-            raise WorldError("the weights are not finite after the last step: the run diverged; lower learning_rate")
         result(self.state).save(self._folder)
         checkpoint.keep_milestones(self._checkpoints)
         last = json.loads((self._folder / LOG).read_text(encoding="utf-8").splitlines()[-1])
         return {
+            **self._l0_error(last),
             "n_tokens": self.state.n_tokens,
             "n_steps": self.state.step,
             "epochs": self.state.n_tokens / n_rows,
@@ -175,6 +188,19 @@ class TrainingRun:
             **self._mixing,
             **{f"last_{name}": last[name] for name in LAST if name in last},
         }
+
+    def _l0_error(self, last: dict[str, float]) -> dict[str, float]:
+        """How far the last record's l0 is from what was asked for, relative to it; says so where it is too far."""
+        if self._config.preset not in ON_AVERAGE or "validation_l0" not in last:
+            return {}
+        found, wanted = last["validation_l0"], self._config.l0
+        error = found / wanted - 1
+        if abs(error) > L0_TOLERANCE:
+            self._say(
+                f"l0 on validation is {found:.1f}, {error:+.0%} from the {wanted} asked for: {self._config.n_steps} "
+                "steps were too few to reach it; raise train.tokens, or lower train.batch"
+            )
+        return {"l0_error": error}
 
     def close(self) -> None:
         """Closes the logs; may be called twice."""

@@ -131,13 +131,15 @@ def descend(slots: Sequence[Slot], how: AdamStep) -> Float[Tensor, ""]:
 
     Slots of unit rows lose the part of the gradient along the row first (Bricken et al. 2023, "Towards
     monosemanticity", appendix) and are scaled back to unit norm last; between them gradients are clipped to a total
-    norm.
+    norm. Where that is not finite, nothing moves.
     """
     gradients = [
         s.gradient - (s.gradient * s.parameter).sum(1, keepdim=True) * s.parameter if s.unit else s.gradient
         for s in slots
     ]
     norm = torch.cat([g.flatten() for g in gradients]).norm()
+    if not torch.isfinite(norm):
+        return norm
     scale = (how.clip / (norm + 1e-6)).clamp_max(1.0)
     for slot, gradient in zip(slots, gradients, strict=True):
         clipped = gradient * scale

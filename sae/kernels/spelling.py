@@ -154,10 +154,12 @@ class Spelling:
         """One step of Adam on all slots, in place, gradients included; returns their norm before clipping.
 
         1. Slots of unit rows lose the part of the gradient along the row. 2. Gradients are clipped to a total norm.
-        3. Adam. 4. Unit rows are scaled back to unit norm.
+        3. Adam. 4. Unit rows are scaled back to unit norm. Where the norm is not finite, nothing moves.
         """
         squares = [self.loops.squares(s.gradient, s.parameter if s.unit else None).sum() for s in slots]
         norm = torch.stack(squares).sum().sqrt()
+        if not torch.isfinite(norm):
+            return norm
         scale = (how.clip / (norm + 1e-6)).clamp_max(1.0)
         for slot in slots:
             self.loops.adam(slot, scale, how)

@@ -52,6 +52,8 @@ class Loss(NamedTuple):
     """The weighted auxiliary term."""
     penalty: Float[Tensor, ""]
     """The weighted penalty."""
+    gate: Float[Tensor, ""]
+    """The gate's own reconstruction error."""
     code: Code
     """The code of the input."""
     reconstructed: Float[Tensor, "token d_out"]
@@ -89,11 +91,12 @@ class Objective(Strict):
         y, error = reconstructed(self.reconstruction, dictionary, encoded.code, x, target, situation.step)
         weighted = penalty(self.penalty, dictionary, encoded, situation.strength, situation.data)
         auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, target, y.detach(), situation.dead, situation.data)
-        total = error + weighted + gate_loss(self.gate, dictionary, encoded, target) + auxiliary
+        gate = gate_loss(self.gate, dictionary, encoded, target)
+        total = error + weighted + gate + auxiliary
         code = narrowed(dictionary, encoded.code) if isinstance(self.reconstruction, MultiTopK) else encoded.code
         alone = isinstance(self.reconstruction, MeanSquare)
         whole = error.detach() if alone else mean_square(target.detach(), y.detach())
-        return Loss(total, whole, auxiliary, weighted, code, y)
+        return Loss(total, whole, auxiliary, weighted, gate, code, y)
 
     def _encoded(
         self, dictionary: Dictionary, x: Float[Tensor, "token d_in"], selection: torch.dtype | None

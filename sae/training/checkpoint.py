@@ -22,10 +22,11 @@ from safetensors.torch import load_file, save_file
 from sae.core.artifact import digest_of, sync
 from sae.core.errors import InputError, WorldError
 from sae.training.config import TrainConfig
+from sae.training.finite import check_saved
 from sae.training.snapshot import state_from, tensors_of, values_of
 from sae.training.state import State, result
 
-FORMAT = 4
+FORMAT = 5
 TENSORS = "state.safetensors"
 RECORD = "state.json"
 OWN_DIGEST = "sha256_of_this_record"
@@ -46,14 +47,17 @@ def save(state: State, config: TrainConfig, folder: Path, milestone: bool = Fals
     Of those that are no milestones, all but the newest `keep_checkpoints` are removed.
 
     Raises:
+        DivergedError: it would hold numbers that are not finite; nothing is written.
         WorldError: it cannot be written.
     """
+    tensors = tensors_of(state)
+    check_saved(tensors, state.step)
     folder.mkdir(parents=True, exist_ok=True)
     final, building = _path(folder, state.step), folder / f".step-{state.step:09d}"
     _remove_leftovers(folder)
     building.mkdir()
     try:
-        save_file(tensors_of(state), building / TENSORS)
+        save_file(tensors, building / TENSORS)
         result(state).save(building)
     except SafetensorError as error:
         raise WorldError(f"the checkpoint {final} cannot be written: {error}") from error

@@ -30,12 +30,23 @@ CONTROLS: tuple[Preset, ...] = ("pca", "random", "identity")
 """Presets that are computed from a sample, not trained."""
 CONTROLLED: tuple[Preset, ...] = ("relu", "jumprelu", "gated", "crosscoder")
 """Presets whose l0 a controller reaches by moving the penalty's strength."""
+ON_AVERAGE: tuple[Preset, ...] = (*CONTROLLED, "batchtopk", "matryoshka")
+"""Presets whose codes have l0 latents on average, and not at most."""
 _BELONGS: dict[str, tuple[Preset, ...]] = {
     "multi_topk": ("topk", "transcoder"),
+    "multi_topk_factor": ("topk", "transcoder"),
+    "multi_topk_weight": ("topk", "transcoder"),
+    "threshold_rate": ("batchtopk", "matryoshka"),
     "prefixes": ("matryoshka",),
     "n_prefixes": ("matryoshka",),
+    "prefix_power": ("matryoshka",),
     "penalty": ("jumprelu",),
     "bandwidth": ("jumprelu",),
+    "tanh_scale": ("jumprelu",),
+    "controller_gain": CONTROLLED,
+    "controller_horizon": CONTROLLED,
+    "controller_memory": CONTROLLED,
+    "level_rate": CONTROLLED,
     "skip": ("transcoder",),
     "target": ("transcoder",),
 }
@@ -56,7 +67,8 @@ class TrainConfig(Strict):
     """Number of latents."""
     l0: PositiveInt = 16
     """Mean number of active latents a token: the one sparsity knob, whatever the preset. topk, transcoder and
-    matching_pursuit keep so many at most, as negative pre-activations are dropped; the others come within 5 %."""
+    matching_pursuit keep so many at most, as negative pre-activations are dropped; the others come within 5 % on
+    validation if a run has some hundred steps, and sae train says where one does not."""
     tokens: PositiveInt = 4_000_000
     """Tokens to train on; more than the harvest holds means several epochs."""
     batch: PositiveInt = 1024
@@ -75,16 +87,28 @@ class TrainConfig(Strict):
     decay_fraction: float = Field(default=0.2, ge=0, le=1)
     """Share of the steps, at the end, in which the rate falls linearly to zero."""
     multi_topk: bool = False
-    """topk, transcoder: the error of a code with 4 times as many latents is added at weight 1/8 (Gao et al. 2024)."""
+    """topk, transcoder: the error of a code with more latents is added (Gao et al. 2024, "Multi-TopK")."""
+    multi_topk_factor: int = Field(default=4, ge=2)
+    """Times l0 latents in that code (Gao et al. 2024: 4)."""
+    multi_topk_weight: PositiveFloat = 1 / 8
+    """Of that code's error, beside weight 1 of the code's own (Gao et al. 2024: 1/8)."""
+    threshold_rate: float = Field(default=0.1, gt=0, le=1)
+    """batchtopk, matryoshka: share of the threshold that a step's smallest selected value replaces; ours, for runs of
+    some hundred steps."""
     prefixes: tuple[PositiveFloat, ...] | Literal["random"] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
     """matryoshka: nested prefixes as shares of d_sae, rising to 1, or drawn anew at every step."""
     n_prefixes: PositiveInt = 10
-    """matryoshka: how many random prefixes a step."""
+    """matryoshka: how many random prefixes a step, the whole included."""
+    prefix_power: float = Field(default=0.5, ge=0)
+    """matryoshka: a random prefix of m latents is drawn with a probability that falls as m^−(1 + prefix_power)."""
     penalty: Literal["step", "quadratic", "tanh"] = "step"
-    """jumprelu: the count of active latents, its squared distance from l0, or Σ tanh(4 z ‖w‖)."""
-    bandwidth: PositiveFloat = 2.0
+    """jumprelu: the count of active latents, its squared distance from l0, or Σ tanh(c z ‖w‖)."""
+    tanh_scale: PositiveFloat = 4.0
+    """jumprelu: that c, per scaled unit of activation (Conerly et al. 2025: 4)."""
+    bandwidth: PositiveFloat | Literal["auto"] = "auto"
     """jumprelu: width of the rectangle that gives thresholds a gradient, where activations have root mean square 1 in
-    each dimension (Conerly et al. 2025: 2)."""
+    each dimension (Conerly et al. 2025: 2); auto: √(d / l0), the size of an active latent (measured:
+    `sae.training.presets`)."""
     skip: bool = False
     """transcoder: a linear map of the input is added to what is decoded (Paulo et al. 2025, arXiv:2501.18823)."""
     auxk_coefficient: float = Field(default=1 / 32, ge=0)
@@ -94,9 +118,31 @@ class TrainConfig(Strict):
     dead_after_tokens: PositiveInt | Literal["auto"] = "auto"
     """A latent that has not fired for so many tokens is dead; auto: a twentieth of the run."""
     resample: bool | Literal["auto"] = "auto"
-    """Whether dead latents begin anew four times in the first half of a run (Bricken et al. 2023); auto: relu only."""
+    """Whether dead latents begin anew in the first half of a run (Bricken et al. 2023); auto: relu only."""
+    resample_times: PositiveInt = 4
+    """How often, at equal distances (Bricken et al. 2023: four times)."""
+    resample_size: PositiveFloat = 0.2
+    """Norm of a new encoder row, relative to the mean norm of living ones (Bricken et al. 2023: 0.2)."""
+    controller_gain: PositiveFloat | Literal["auto"] = "auto"
+    """relu, gated, crosscoder, jumprelu: change of log λ for a relative error of l0; auto: 3 for an L1, 2 for a count
+    (measured: `sae.training.presets`)."""
+    controller_horizon: PositiveFloat | Literal["auto"] = "auto"
+    """The same: steps in which an error that stays acts once more; auto: a share of the run, 0.15 for an L1 and 0.2 for
+    a count, at most 500 (measured)."""
+    controller_memory: float = Field(default=0.5, gt=0, lt=1)
+    """The same: weight of the past in the running mean of l0 that it reads, a step; 0.5 is about two batches (measured:
+    at 0.8 l0 swung by a fifth)."""
+    level_rate: float = Field(default=0.05, ge=0, le=1)
+    """The same: while the rate falls, a step shifts biases or thresholds by this share of what is missing to l0
+    (measured: `sae.training.levels`)."""
     clip: PositiveFloat = 1.0
     """Largest norm of the gradient of all parameters, loss per dimension in scaled units."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Adam's weight of the past in the mean gradient, a step (Kingma and Ba 2015: 0.9)."""
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Adam's weight of the past in the mean squared gradient, a step (Kingma and Ba 2015: 0.999)."""
+    epsilon: PositiveFloat = 1e-8
+    """What Adam adds to the root of the mean squared gradient, in its units (Kingma and Ba 2015: 1e-8)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the products of the loss; weights, optimiser and sums stay in float32."""
     selection: Literal["as_precision", "float32", "bfloat16"] = "as_precision"

@@ -1,6 +1,7 @@
 """One sparsity knob for every architecture: λ is moved until codes are as sparse as asked.
 
-    u ← u + K · (e / T + ė)        e = log(L0 / l0), of a running mean over a few batches, between −1 and 1
+    u ← u + K · ((e + τ) / T + ė)      e = log(L0 / l0), of a running mean over a few batches, between −1 and 1
+    τ ← min(0, τ + e / 2T)             where e is small
 
     positive    λ = s · exp(u)      an L1 that were paid for size would grow without end
     either      λ = s · sinh(u)     a count may also be paid for: thresholds sink where too few latents are active
@@ -9,7 +10,9 @@
 1. The relative error, not the absolute one, drives λ: a code twice too dense pushes as hard as one half as dense pulls.
 2. The error's change acts at once and the error itself over T steps: L0 follows λ late, since weights must move first,
    and a controller that only summed errors would swing about its aim.
-3. s is the λ at which a latent at the edge of firing costs what it explains (`sae.training.presets`), so that u is of
+3. Codes grow sparser by themselves as long as a dictionary learns, so λ must sink on and on. Without τ that takes an
+   error that stays: L1s ended 5 to 6 % below their l0 after 390 steps on the microworld.
+4. s is the λ at which a latent at the edge of firing costs what it explains (`sae.training.presets`), so that u is of
    the order of 1 at any width and l0.
 
 Why a count needs both signs: JumpReLU's thresholds rise by themselves while the first, overlapping latents are sorted
@@ -28,6 +31,15 @@ _FURTHEST = 8.0
 """u stays within ± this, e^8 ≈ 3000 units, so that a run that cannot reach its l0 can still come back."""
 _NEAR = 0.01
 """Relative distance at which the weight of a squared penalty is enough."""
+_TREND_HORIZONS = 2.0
+"""Horizons over which the trend follows an error. After 390 steps at l0 16 on the microworld L1s ended within .02 of
+their l0 with 2, .03 too dense with 1, .03 too sparse with 4, .06 without a trend."""
+_BEGIN_HORIZONS = 2.5
+"""Horizons before a trend is learnt: what is on its way at first is none, and a gate's λ rises before it sinks."""
+_SMALL = 0.2
+"""The trend hears of errors below it, and is at most so large: what is larger is on its way, and no trend."""
+
+Sides = Literal["positive", "either", "squared"]
 
 
 class NoController(Strict):
@@ -50,7 +62,7 @@ class L0Controller(Strict):
     kind: Literal["l0"] = "l0"
     target: float = Field(gt=0)
     """Mean number of active latents a token that is asked for."""
-    sides: Literal["positive", "either", "squared"]
+    sides: Sides
     """What λ may be."""
     unit: float = Field(gt=0)
     """s."""
@@ -62,16 +74,27 @@ class L0Controller(Strict):
     """T, steps after which an error that stays has acted as much again as when it came."""
     memory: float = Field(gt=0, lt=1)
     """Weight of the past in the running means."""
+    level: float = Field(ge=0)
+    """ρ · √(d / l0), the shift of biases or thresholds for a unit of error (`sae.training.levels`)."""
     l0: float = 0.0
     """Running sum of mean L0s with that memory, and of weights."""
     weight: float = 0.0
     error: float = 0.0
     """The last step's."""
+    trend: float = 0.0
+    """τ."""
+    n_steps: int = 0
+    """Batches seen."""
 
     @property
     def strength(self) -> float:
         """λ."""
         return self.unit * (math.sinh(self.u) if self.sides == "either" else math.exp(self.u))
+
+    @property
+    def shift(self) -> float:
+        """How far thresholds should rise, in scaled units."""
+        return self.level * self.error
 
     def after(self, l0: float) -> "L0Controller":
         """What follows from the mean L0 of one more batch."""
@@ -79,13 +102,18 @@ class L0Controller(Strict):
         weight = self.memory * self.weight + (1 - self.memory)
         error = max(-1.0, min(1.0, math.log(max(total / weight, 1e-3 * self.target) / self.target)))
         u = max(-_FURTHEST, min(_FURTHEST, self.u + self._push(error)))
-        return self.model_copy(update={"u": u, "l0": total, "weight": weight, "error": error})
+        began = self.n_steps > _BEGIN_HORIZONS * self.horizon
+        held = error if began and abs(error) < _SMALL else 0.0
+        trend = max(-_SMALL, min(0.0, self.trend + held / (_TREND_HORIZONS * self.horizon)))
+        return self.model_copy(
+            update={"u": u, "l0": total, "weight": weight, "error": error, "trend": trend, "n_steps": self.n_steps + 1}
+        )
 
     def _push(self, error: float) -> float:
         match self.sides:
             case "positive" | "either":
                 change = error - self.error if self.weight else 0.0
-                return self.gain * (error / self.horizon + change)
+                return self.gain * ((error + self.trend) / self.horizon + change)
             case "squared":
                 return self.gain * (abs(error) - _NEAR) / self.horizon
             case _:

@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae.kernels import AdamStep
 from sae.parallel import Mesh, token_mean
 from sae.training import dead
 from sae.training.config import TrainConfig
 from sae.training.presets import objective_of, resamples, rows_of
+from sae.training.resample import Resampling
 from sae.training.state import State
 from sae.training.step import ALONE, NoTerm, Recipe, Stepped, Term, step
 
@@ -50,7 +52,7 @@ def loop(
         mesh: its data axis divides every batch.
 
     Raises:
-        WorldError: the loss is not finite; names the step.
+        DivergedError: the loss or its gradient is not finite; names the step and the part.
     """
     recipe = recipe_of(state, config, term, mesh)
     clock = _Clock(state.n_tokens)
@@ -69,12 +71,12 @@ def recipe_of(state: State, config: TrainConfig, term: Term = NO_TERM, mesh: Mes
         objective=objective_of(config, d),
         schedule=config.schedule(d),
         dead_after=dead.window(config.dead_after_tokens, config.tokens, config.batch),
-        clip=config.clip,
+        adam=AdamStep(0.0, config.clip, config.beta1, config.beta2, config.epsilon),
         rows=rows_of(config),
-        resamples=resamples(config),
+        resampling=Resampling(config.resample_times * resamples(config), config.resample_size, config.seed or 0),
+        threshold_rate=config.threshold_rate,
         precision=getattr(torch, config.precision),
         selection=None if config.selection == "as_precision" else getattr(torch, config.selection),
-        seed=config.seed or 0,
         accumulate=config.accumulate,
         term=term,
         mesh=mesh,
@@ -93,6 +95,7 @@ def _metrics(state: State, done: Stepped, recipe: Recipe) -> dict[str, float]:
         "l0": float(terms.l0),
         "auxk": float(terms.auxiliary),
         "penalty": float(terms.penalty),
+        "gate": float(terms.gate),
         "penalty_strength": state.controller.strength,
         "end_to_end": float(terms.term),
         "dead_window_fraction": float(window.double().mean()),

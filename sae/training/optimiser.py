@@ -24,7 +24,7 @@ from sae.training.presets import Rows
 
 
 class Adam:
-    """Adam's moments (0.9, 0.999, ε 1e-8), by parameter; `descend` moves them on, each row visited once.
+    """Adam's moments, by parameter; `descend` moves them on, each row visited once.
 
     torch's own optimiser would bring its compiler into memory, 67 MB that a step has no use for.
     """
@@ -57,16 +57,23 @@ def adam(dictionary: Dictionary) -> Adam:
     return Adam(dictionary)
 
 
-def descend(dictionary: Dictionary, optimiser: Adam, rate: float, clip: float, rows: Rows) -> Float[Tensor, ""]:
-    """One step along the gradients that the parameters hold; returns their norm before clipping."""
+def descend(dictionary: Dictionary, optimiser: Adam, how: AdamStep, rows: Rows) -> Float[Tensor, ""]:
+    """One step along the gradients that the parameters hold; returns their norm before clipping.
+
+    Where it is not finite, neither parameters nor moments move, and the gradients stay for whoever asks which it was.
+    """
     unit = {dictionary.W_dec} if rows.unit else set()
     slots = [_slot(optimiser, p, p in unit) for p in dictionary.parameters() if p.grad is not None]
     levels = _levels(dictionary) if rows.quick_levels else []
     before = [level.clone() for level in levels]
-    norm = kernels.descend(slots, AdamStep(rate, clip))
+    norm = kernels.descend(slots, how)
+    if not torch.isfinite(norm):
+        return norm
+    for parameter in dictionary.parameters():
+        if parameter.grad is not None:
+            optimiser.state[parameter]["step"] += 1
     for level, start in zip(levels, before, strict=True):
         torch.lerp(start, level, math.sqrt(dictionary.d_in), out=level)
-    optimiser.zero_grad()
     if rows.thresholds_positive:
         with torch.no_grad():
             dictionary.threshold.clamp_(min=0)
@@ -89,7 +96,6 @@ def _slot(optimiser: Adam, parameter: nn.Parameter, unit: bool) -> Slot:
     """A parameter with its moments as rows; vectors are one row."""
     gradient, state = parameter.grad, optimiser.state[parameter]
     assert gradient is not None
-    state["step"] += 1
     tensors = parameter.detach(), gradient.contiguous(), state["exp_avg"], state["exp_avg_sq"]
     as_rows = (t if t.ndim == 2 else t.reshape(1, -1) for t in tensors)
-    return Slot(*as_rows, n_steps=int(state["step"]), unit=unit)
+    return Slot(*as_rows, n_steps=int(state["step"]) + 1, unit=unit)

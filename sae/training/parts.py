@@ -33,6 +33,7 @@ class Terms(NamedTuple):
     """Mean squared error per dimension, in scaled units."""
     auxiliary: Float64[Tensor, ""]
     penalty: Float64[Tensor, ""]
+    gate: Float64[Tensor, ""]
     term: Float64[Tensor, ""]
     """The recipe's own, that does not come from the batch."""
     l0: Float64[Tensor, ""]
@@ -40,6 +41,17 @@ class Terms(NamedTuple):
     """Sum over parts of the smallest selected value, where there is one and the activation selects over a batch."""
     n_smallest: Float64[Tensor, ""]
     """Number of such parts."""
+
+    def by_name(self) -> dict[str, Tensor]:
+        """The terms of the loss, and their total."""
+        return {
+            "total": self.total,
+            "reconstruction": self.reconstruction,
+            "auxk": self.auxiliary,
+            "penalty": self.penalty,
+            "gate": self.gate,
+            "end_to_end": self.term,
+        }
 
 
 class Passed(NamedTuple):
@@ -99,13 +111,13 @@ def backward(
 @torch.no_grad()
 def _numbers(dictionary: Dictionary, loss: Loss, extra: Tensor, share: float) -> Float64[Tensor, "number"]:
     """One part's contribution to `Terms`."""
-    means = (loss.total, loss.reconstruction, loss.auxiliary, loss.penalty)
-    total, reconstruction, auxiliary, penalty = (share * value.double() for value in means)
+    means = (loss.total, loss.reconstruction, loss.auxiliary, loss.penalty, loss.gate)
+    total, *others = (share * value.double() for value in means)
     l0 = share * loss.code.l0().double().mean()
     smallest = _smallest(dictionary, loss.code)
     has = smallest.isfinite()
     ends = (extra.double(), l0, torch.where(has, smallest, 0), has.double())
-    return torch.stack([total + extra, reconstruction, auxiliary, penalty, *ends])
+    return torch.stack([total + extra, *others, *ends])
 
 
 def _smallest(dictionary: Dictionary, code: Code) -> Float64[Tensor, ""]:

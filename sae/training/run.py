@@ -9,8 +9,11 @@ It is the run of the stage *train*: the same rows in the same order give the sam
 activations or in a tensor.
 """
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +30,7 @@ from sae.training.config import TrainConfig
 from sae.training.loop import Batches, Progress, loop
 from sae.training.places import Places, one_site
 from sae.training.state import State, continued, initial, result, starts
+from sae.training.whole_steps import whole_step
 
 N_SAMPLE = 65_536
 """Rows of the train split from which scale and centre are taken."""
@@ -65,6 +69,7 @@ class Training(Iterator[Progress]):
         """Everything that the run is now; `sae.training.checkpoint.save` keeps it."""
         self._batches, self._config = batches, config
         self._steps = loop(state, batches, config)
+        self._held: list[Progress] = []
 
     @property
     def dictionary(self) -> Dictionary:
@@ -77,6 +82,16 @@ class Training(Iterator[Progress]):
         return self._config.n_steps
 
     def __next__(self) -> Progress:
+        if self._held:
+            return self._held.pop()
+        with whole_step() as asked:
+            done = self._step()
+        if asked.yes:
+            self._held.append(done)  # the step is done, and whoever goes on hears of it first
+            raise KeyboardInterrupt
+        return done
+
+    def _step(self) -> Progress:
         try:
             return next(self._steps)
         except StopIteration:
@@ -94,11 +109,16 @@ class Training(Iterator[Progress]):
         return self.dictionary
 
 
-def train(activations: Tensor | Activations, config: TrainConfig = DEFAULT, places: Places | None = None) -> Training:
+def train(
+    activations: Tensor | np.ndarray | Sequence[Any] | Path | Activations,
+    config: TrainConfig = DEFAULT,
+    places: Places | None = None,
+) -> Training:
     """Begins a run; iterate over what it gives.
 
     Args:
-        activations: the tokens to train on, [token, d], or a harvested folder, of which the train split is taken.
+        activations: the tokens to train on, [token, d], as a tensor, an array or rows of numbers; or a harvest, opened
+            or the path of its folder, of which the train split is taken.
         config: the run; its site may be left out where there is only one.
         places: what the columns of a tensor are, where they are not one site: a transcoder, a crosscoder.
 
@@ -107,20 +127,36 @@ def train(activations: Tensor | Activations, config: TrainConfig = DEFAULT, plac
             the stage *train* can serve.
     """
     _check_keys(config)
-    if isinstance(activations, Tensor):
-        if activations.ndim != 2 or not activations.is_floating_point():
-            shape = "×".join(map(str, activations.shape))
-            raise InputError(f"activations are [token, d] numbers, got {activations.dtype} of shape {shape}")
-        _check_batch(config, len(activations), "the activations")
-        rows = Rows(activations, config.batch, config.data_seed or 0)
+    if isinstance(activations, Tensor | np.ndarray | list | tuple):
+        x = _as_tensor(activations)
+        _check_batch(config, len(x), "the activations")
+        rows = Rows(x, config.batch, config.data_seed or 0)
         sample = rows.sample(N_SAMPLE)
         return Training(_first(sample, config, places or one_site(sample.shape[1])), rows, config)
+    if isinstance(activations, str | Path):
+        activations = Activations(Path(activations))
+    if not isinstance(activations, Activations):
+        raise InputError(f"activations are [token, d] numbers or a harvest, got {type(activations).__name__}")
     columns = sites_of(activations, _sites(activations, config))
     _check_batch(config, columns.n_rows("train"), f"the train split of {activations.folder}")
     batches = ColumnBatches(columns, "train", config.batch, config.data_seed or 0)
     return Training(
         _first(columns.sample("train", N_SAMPLE), config, places or _places(columns, config)), batches, config
     )
+
+
+def _as_tensor(activations: Tensor | np.ndarray | Sequence[Any]) -> Float[Tensor, "token d"]:
+    """Raises InputError where they are no table of floating-point numbers."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing is written
+            x = torch.as_tensor(activations)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"activations are [token, d] numbers, got a {type(activations).__name__}: {error}") from error
+    if x.ndim != 2 or not x.is_floating_point():
+        shape = "×".join(map(str, x.shape)) or "()"
+        raise InputError(f"activations are [token, d] floating-point numbers, got {x.dtype} of shape {shape}")
+    return x
 
 
 def _check_keys(config: TrainConfig) -> None:

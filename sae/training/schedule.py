@@ -49,6 +49,11 @@ class Schedule(NamedTuple):
         falling = (self.n_steps - step) / max(1.0, self.decay_fraction * self.n_steps)
         return self.peak * min(1.0, rising, falling)
 
+    def left(self, step: int) -> float:
+        """The share of the plateau's rate that is left where the rate falls; 0 before."""
+        falling = (self.n_steps - step) / max(1.0, self.decay_fraction * self.n_steps)
+        return falling if falling < 1 else 0.0
+
 
 def automatic_rate(d: int, batch: int) -> float:
     """The plateau that suits runs of 1–10 million tokens, for activations of width d in batches of `batch`."""

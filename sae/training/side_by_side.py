@@ -13,9 +13,9 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.core.errors import WorldError
 from sae.parallel import Mesh
 from sae.training.config import TrainConfig
+from sae.training.finite import DivergedError
 from sae.training.loop import NO_TERM, Batches, Progress, loop
 from sae.training.state import State
 from sae.training.step import ALONE, Term
@@ -60,14 +60,14 @@ class Failed(NamedTuple):
     """A run that stopped; its state is as it was before the step."""
 
     number: int
-    error: WorldError
+    error: DivergedError
 
 
 def side_by_side(runs: Sequence[Run], batches: Batches, mesh: Mesh = ALONE) -> Iterator[Moved | Failed]:
     """Trains every run to its end, in place; a run whose loss is not finite stops alone.
 
     Raises:
-        WorldError: a batch cannot be read.
+        WorldError: a batch cannot be read, or another process has ended.
     """
     shared = OnePass(batches)
     loops = [loop(run.state, shared, run.config, run.term, mesh) for run in runs]
@@ -81,7 +81,7 @@ def side_by_side(runs: Sequence[Run], batches: Batches, mesh: Mesh = ALONE) -> I
         shared.batch(state.step)  # what cannot be read stops all, what diverges only itself
         try:
             progress = next(loops[number])
-        except WorldError as error:
+        except DivergedError as error:
             going.remove(number)
             yield Failed(number, error)
             continue

@@ -138,16 +138,39 @@ def initial(sample: Float[Tensor, "token column"], config: TrainConfig, places: 
 def continued(dictionary: Dictionary, begin: Starts, config: TrainConfig, places: Places) -> State:
     """The state before the first step of a run that goes on from a dictionary in the units of the model.
 
+    Numbers of its activation, k and the bandwidth, are the run's; so l0 may be another one.
+
     Raises:
-        InputError: its sites, sizes or activation are not those of the run.
+        InputError: its sites, sizes or kind of activation are not those of the run.
     """
     wanted = dictionary_of(config, places)
-    found = dictionary.config
-    for key in ("d_in", "d_out", "d_sae", "site", "target", "activation", "skip", "subtract_b_dec", "parts"):
-        here, there = getattr(wanted, key), getattr(found, key)
-        if here != there and not (key == "site" and there is None):
-            raise InputError(f"start_from: the dictionary has {key} {there}, the run {here}")
-    return state_of(fold(dictionary, begin.scales.inverse()), begin.scales, config)
+    _check_goes_on(dictionary.config, wanted)
+    scaled_dictionary = fold(dictionary, begin.scales.inverse())
+    scaled_dictionary.config = scaled_dictionary.config.model_copy(update={"activation": wanted.activation})
+    return state_of(scaled_dictionary, begin.scales, config)
+
+
+def _check_goes_on(found: DictionaryConfig, wanted: DictionaryConfig) -> None:
+    """Raises InputError where a run that makes `wanted` cannot go on from a dictionary that is `found`."""
+    pairs = {
+        "a width of what it reads": (found.d_in, wanted.d_in),
+        "a width of what it writes": (found.d_out, wanted.d_out),
+        "d_sae": (found.d_sae, wanted.d_sae),
+        "site": (found.site or wanted.site, wanted.site),
+        "target": (found.target, wanted.target),
+        "activation": (found.activation.kind, wanted.activation.kind),
+        "skip": (found.skip, wanted.skip),
+        "subtract_b_dec": (found.subtract_b_dec, wanted.subtract_b_dec),
+        "sites": tuple(" + ".join(f"{p.site} ({p.d})" for p in c.parts) for c in (found, wanted)),
+    }
+    for what, (there, here) in pairs.items():
+        if there != here:
+            raise InputError(f"start_from: the dictionary has {what} {_word(there)}, the run {_word(here)}")
+
+
+def _word(value: object) -> str:
+    """As it is written in a configuration."""
+    return "none" if value in (None, "") else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def result(state: State) -> Dictionary:

@@ -6,22 +6,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae.core.errors import WorldError
 from sae.dictionary import BatchTopK, Dictionary
 from sae.dictionary.scale import Scales
+from sae.kernels import AdamStep
 from sae.objective import Objective, Situation
-from sae.parallel import Axis, Mesh
-from sae.training import dead
+from sae.parallel import Mesh
+from sae.training import dead, levels
 from sae.training.controller import L0Controller
+from sae.training.finite import check_gradient, check_loss
 from sae.training.optimiser import descend
 from sae.training.parts import Passed, Passes, Terms, backward
 from sae.training.presets import Rows
-from sae.training.resample import is_due, resample
+from sae.training.resample import Resampling, is_due, resample
 from sae.training.schedule import Schedule
 from sae.training.state import Batch, State, scaled
 
-THRESHOLD_RATE = 0.1
-"""Share of BatchTopK's threshold that each step's smallest selected value replaces."""
 ALONE = Mesh.alone()
 
 
@@ -48,11 +47,13 @@ class Recipe(NamedTuple):
     schedule: Schedule
     dead_after: int
     """Tokens."""
-    clip: float
+    adam: AdamStep
+    """Its rate is the schedule's."""
     rows: Rows
-    resamples: bool
+    resampling: Resampling
+    threshold_rate: float
+    """Share of BatchTopK's threshold that each step's smallest selected value replaces."""
     precision: torch.dtype
-    seed: int
     selection: torch.dtype | None = None
     """Precision in which latents are chosen."""
     accumulate: int = 1
@@ -82,7 +83,7 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
 
     Raises:
         InputError: activations of another width than the run's, or fewer tokens than micro-batches.
-        WorldError: the loss or its gradient is not finite; the state is then as it was before the step.
+        DivergedError: the loss or its gradient is not finite; the state is then as it was before the step.
     """
     dictionary, data = state.dictionary, recipe.mesh.data
     assert recipe.mesh.dictionary.size == 1, "training does not divide latents"
@@ -92,20 +93,34 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
     term = recipe.term.loss(dictionary, state.scales, state.step)
     passed = backward(dictionary, batch, term, situation, Passes(recipe.objective, recipe.accumulate, recipe.precision))
     n_tokens = data.total(len(batch.x))
-    _check_finite(state, batch.x, passed.terms.total, data)
-    norm = descend(dictionary, state.optimiser, recipe.schedule.rate(state.step), recipe.clip, recipe.rows)
-    _keep_count(state, passed, n_tokens)
-    if recipe.resamples and is_due(state.step, recipe.schedule.n_steps):
+    norm = _moved(state, batch, passed, recipe, n_tokens)
+    r = levels.weight(recipe.schedule, state.step)
+    _keep_count(state, passed, n_tokens, recipe.threshold_rate)
+    levels.follow(dictionary, state.controller, r)
+    if is_due(recipe.resampling, state.step, recipe.schedule.n_steps):
         gone = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
         residual = torch.cat(data.gather(batch.target - passed.reconstructed))
-        resample(state, residual, gone, recipe.seed)
+        resample(state, residual, gone, recipe.resampling)
     return Stepped(batch, passed.terms, passed.fired, norm, int(is_dead.sum()))
 
 
-def _keep_count(state: State, passed: Passed, n_tokens: int) -> None:
+def _moved(state: State, batch: Batch, passed: Passed, recipe: Recipe, n_tokens: int) -> Float[Tensor, ""]:
+    """One step of Adam, if the loss and its gradient are finite; the gradient's norm."""
+    place = f"step {state.step} (tokens {state.n_tokens} to {state.n_tokens + n_tokens} of the stream)"
+    how = recipe.adam._replace(rate=recipe.schedule.rate(state.step))
+    try:
+        check_loss(passed.terms.by_name(), batch.x, place, recipe.mesh.data)
+        norm = descend(state.dictionary, state.optimiser, how, recipe.rows)
+        check_gradient(norm, dict(state.dictionary.named_parameters()), place)
+    finally:
+        state.optimiser.zero_grad()
+    return norm
+
+
+def _keep_count(state: State, passed: Passed, n_tokens: int, threshold_rate: float) -> None:
     """Counters, thresholds and the controller after a step."""
     dead.count(state.tokens_since_fired, passed.fired, n_tokens)
-    _follow_threshold(state.dictionary, passed.terms)
+    _follow_threshold(state.dictionary, passed.terms, threshold_rate)
     if isinstance(state.controller, L0Controller):
         state.controller = state.controller.after(float(passed.terms.l0))
     state.step += 1
@@ -113,21 +128,10 @@ def _keep_count(state: State, passed: Passed, n_tokens: int) -> None:
 
 
 @torch.no_grad()
-def _follow_threshold(dictionary: Dictionary, terms: Terms) -> None:
+def _follow_threshold(dictionary: Dictionary, terms: Terms, rate: float) -> None:
     """BatchTopK's threshold follows the smallest value that was selected; it starts from the sample's, not from 0."""
     if not isinstance(dictionary.config.activation, BatchTopK):
         return
     smallest = (terms.smallest / terms.n_smallest.clamp_min(1)).to(dictionary.threshold)
-    moved = torch.lerp(dictionary.threshold, smallest, THRESHOLD_RATE)
+    moved = torch.lerp(dictionary.threshold, smallest, rate)
     dictionary.threshold.copy_(torch.where(terms.n_smallest > 0, moved, dictionary.threshold))
-
-
-def _check_finite(state: State, x: Tensor, loss: Tensor, data: Axis) -> None:
-    """Every rank raises or none: the loss is the sum of all."""
-    if torch.isfinite(loss):
-        return
-    state.optimiser.zero_grad()
-    n_bad, n_tokens = data.total(int((~x.isfinite()).any(1).sum())), data.total(len(x))
-    cause = f"{n_bad} of its {n_tokens} tokens are not finite" if n_bad else "the weights diverged; lower learning_rate"
-    place = f"tokens {state.n_tokens} to {state.n_tokens + n_tokens} of the stream"
-    raise WorldError(f"the loss is {float(loss)} at step {state.step} ({place}): {cause}")

@@ -1,5 +1,7 @@
 """What each process of `test_two_processes` does; its results are written for the test to judge.
 
+Rank 1 ends first; what rank 0 hears when it asks for it then is written, too.
+
 RANK=0 WORLD_SIZE=2 MASTER_ADDR=… MASTER_PORT=… python ranks.py FOLDER
 """
 
@@ -14,7 +16,7 @@ from safetensors.torch import save_file
 with install_import_hook("sae", "beartype.beartype"):
     from trajectory import RUNS, train
 
-    from sae.core.errors import InputError
+    from sae.core.errors import InputError, WorldError
     from sae.kernels import reference, sparse_decode
     from sae.parallel import Axis, Mesh, selected, share, started
 
@@ -72,6 +74,12 @@ def main(folder: Path) -> None:
         save_file(
             {name: x.clone().contiguous() for name, x in results.items()}, folder / f"{mesh.data.rank}.safetensors"
         )
+        if mesh.is_first:
+            try:
+                while True:
+                    mesh.data.total(1)
+            except WorldError as error:
+                (folder / "heard").write_text(str(error), encoding="utf-8")
 
 
 if __name__ == "__main__":

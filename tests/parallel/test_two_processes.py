@@ -30,10 +30,16 @@ OWN = [torch.arange(6, dtype=torch.float64).view(2, 3) + 10 * rank for rank in r
 
 
 @pytest.fixture(scope="module")
-def results(two_processes, tmp_path_factory: pytest.TempPathFactory) -> Results:
+def ended(two_processes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What both processes wrote."""
     folder = tmp_path_factory.mktemp("ranks")
     two_processes(Path(__file__).with_name("ranks.py"), folder)
-    return [load_file(folder / f"{rank}.safetensors") for rank in range(2)]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(ended: Path) -> Results:
+    return [load_file(ended / f"{rank}.safetensors") for rank in range(2)]
 
 
 def test_every_collective_gives_both_ranks_the_same_right_numbers(results: Results) -> None:
@@ -109,6 +115,5 @@ def test_two_processes_train_as_one(results: Results, name: str) -> None:
     assert alone["metric.loss"][-1] != alone["metric.loss"][0]
 
 
-def test_a_rank_that_has_ended_is_noticed(two_processes, tmp_path: Path) -> None:
-    two_processes(Path(__file__).with_name("lonely.py"), tmp_path)
-    assert "another process of the run has ended" in (tmp_path / "heard").read_text(encoding="utf-8")
+def test_a_rank_that_has_ended_is_noticed(ended: Path) -> None:
+    assert "another process of the run has ended" in (ended / "heard").read_text(encoding="utf-8")

@@ -175,16 +175,35 @@ def test_records_hold_terms_norms_rate_and_memory(tmp_path: Path, together: Any)
     assert lines[-1]["W_dec_norm"] == pytest.approx(last["W_dec"], rel=1e-5)
 
 
+def test_a_control_has_one_record_with_its_scores(tmp_path: Path, together: Any) -> None:
+    metrics = together([CONFIG.model_copy(update={"preset": "pca"})], tmp_path)[0]
+    (only,) = records(tmp_path / "0")
+    assert only["step"] == 0
+    assert {"shuffle_quality", "validation_fvu", "validation_l0"} < set(only)
+    assert metrics["last_validation_fvu"] == only["validation_fvu"]
+
+
+def test_an_l0_that_a_short_run_misses_is_said_and_kept(tmp_path: Path, together: Any) -> None:
+    heard, short = Heard(), CONFIG.model_copy(update={"preset": "relu", "tokens": 300, "l0": 4})
+    metrics = together([short, CONFIG], tmp_path, heard)
+    error = metrics[0]["last_validation_l0"] / 4 - 1
+    assert metrics[0]["l0_error"] == error
+    assert abs(error) > 0.05
+    (said,) = [line for line in heard.said if line.startswith("l0 on validation")]
+    assert f"{error:+.0%} from the 4 asked for: 3 steps were too few" in said
+    assert "l0_error" not in metrics[1]
+
+
 def test_a_member_that_diverges_names_step_place_and_last_good_checkpoint(tmp_path: Path, together: Any) -> None:
     wild = CONFIG.model_copy(update={"learning_rate": 1e38, "clip": 1e30})
     early = wild.model_copy(update={"checkpoint_every_tokens": 100})
+    late = early.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(WorldError) as error:
-        together([CONFIG, wild, early], tmp_path)
-    first, second = str(error.value).split("; the loss is")
-    assert "(tokens " in first
-    assert " at step " in first
-    assert "no checkpoint was written before" in first
-    assert f"the last good checkpoint is {tmp_path / '2' / 'checkpoints' / 'step-00000000'}" in second
+        together([CONFIG, wild, early, late], tmp_path)
+    saved, first, second = str(error.value).split("; the loss is nan at step 1 (tokens 100 to 200 of the stream)")
+    assert saved.startswith("the weights are not finite after step 1 (dictionary.")
+    assert all(said.endswith("no checkpoint was written before") for said in (saved, first))
+    assert second.endswith(f"the last good checkpoint is {tmp_path / '3' / 'checkpoints' / 'step-000000001'}")
     assert (tmp_path / "0" / "weights.safetensors").is_file()
     assert not (tmp_path / "1" / "weights.safetensors").exists()
 

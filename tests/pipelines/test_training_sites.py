@@ -146,7 +146,7 @@ def test_a_dictionary_of_another_site_or_size_is_no_start(home: Path, capsys: py
     for words, expected in (
         (("--train.site", OUT), f"has site {RESIDUAL}, the run {OUT}"),
         (("--train.site", RESIDUAL, "--train.d_sae", "32"), "has d_sae 64, the run 32"),
-        (("--train.site", RESIDUAL, "--train.preset", "batchtopk"), "activation"),
+        (("--train.site", RESIDUAL, "--train.preset", "batchtopk"), "has activation topk, the run batchtopk"),
     ):
         done = sae(home, capsys, "train", *words, "--train.start_from", first)
         assert done.status == 2

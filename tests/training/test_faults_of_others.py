@@ -34,7 +34,7 @@ from sae.synthetic import Synthetic, SyntheticConfig
 from sae.training import State, TrainConfig, checkpoint, initial, loop, result
 from sae.training.initialise import start_of
 from sae.training.loop import recipe_of
-from sae.training.resample import resample
+from sae.training.resample import Resampling, resample
 from sae.training.step import step
 
 DATA = Synthetic(SyntheticConfig(d=16, n_directions=24, l0=2, zipf=0.3), batch=128)
@@ -168,7 +168,7 @@ def test_matryoshka_weighs_as_one_error():
 def test_resampling_changes_rows_and_moments():
     state = trained(config_of("relu"))
     before = {name: p.detach().clone() for name, p in state.dictionary.named_parameters()}
-    assert resample(state, DATA.batch(3), DEAD, seed=0) == 10
+    assert resample(state, DATA.batch(3), DEAD, Resampling(times=4, size=0.2, seed=0)) == 10
     for name in ("W_dec", "encoder_rows", "b_enc"):
         parameter = state.dictionary.get_parameter(name)
         changed = (parameter != before[name]).reshape(32, -1).any(1)

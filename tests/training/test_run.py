@@ -1,7 +1,9 @@
 """Training from Python: stop, look, go on."""
 
 import itertools
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from sae.core.errors import InputError
 from sae.dictionary import Part
 from sae.synthetic import Synthetic, SyntheticConfig
 from sae.training import Places, TrainConfig
+from sae.training.run import Training
 
 X = Synthetic(SyntheticConfig(d=12, n_directions=24, l0=3), batch=300).batch(0)
 CONFIG = TrainConfig(d_sae=32, l0=4, tokens=20 * 64, batch=64, log_every_steps=5)
@@ -48,11 +51,47 @@ def test_a_run_goes_on_after_an_interrupt() -> None:
                 raise KeyboardInterrupt
             return X[:64]
 
-    training = sae.training.run.Training(sae.training.initial(X, CONFIG), Interrupted(), CONFIG)
+    training = Training(sae.training.initial(X, CONFIG), Interrupted(), CONFIG)
     with pytest.raises(KeyboardInterrupt):
         training.finish()
     assert training.state.step == 5
     assert [progress.step for progress in training] == list(range(6, 21))
+
+
+def test_ctrl_c_within_a_step_waits_for_its_end_and_nothing_is_done_twice() -> None:
+    class Pressed:
+        """Batches during the reading of which the user presses Ctrl-C, once."""
+
+        def __init__(self) -> None:
+            self.asked = False
+
+        def batch(self, step: int) -> torch.Tensor:
+            if step == 5 and not self.asked:
+                self.asked = True
+                signal.raise_signal(signal.SIGINT)
+            return X[step : step + 64]
+
+    state = sae.training.initial(X, CONFIG)
+    training = Training(state, Pressed(), CONFIG)
+    seen = [progress.step for progress in itertools.islice(training, 5)]
+    with pytest.raises(KeyboardInterrupt):
+        training.finish()
+    assert training.state.step == 6
+    assert [*seen, *(progress.step for progress in training)] == list(range(1, 21))
+    calm = Pressed()
+    calm.asked = True
+    whole = Training(sae.training.initial(X, CONFIG), calm, CONFIG).finish()
+    assert torch.equal(training.dictionary.W_dec, whole.W_dec)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_arrays_and_rows_of_numbers_are_tensors() -> None:
+    small = CONFIG.model_copy(update={"tokens": 128})
+    wanted = sae.train(X, small).finish().W_dec
+    frozen = X.numpy().copy()
+    frozen.setflags(write=False)
+    for given in (X.numpy(), frozen, X.tolist()):
+        assert torch.equal(sae.train(given, small).finish().W_dec, wanted)
 
 
 def test_other_precisions_and_controls_and_several_sites() -> None:
@@ -88,17 +127,27 @@ def test_a_run_goes_on_from_a_dictionary(tmp_path: Path) -> None:
     first.save(tmp_path)
     training = sae.train(X, CONFIG.model_copy(update={"start_from": str(tmp_path)}))
     torch.testing.assert_close(training.dictionary(X), first(X))
+    sparser = sae.train(X, CONFIG.model_copy(update={"start_from": str(tmp_path), "l0": 2}))
+    assert sparser.dictionary.encode(X).l0().max() == 2
+    for changes, message in (
+        ({"preset": "gated"}, "the dictionary has activation topk, the run gated"),
+        ({"d_sae": 16}, "the dictionary has d_sae 32, the run 16"),
+    ):
+        with pytest.raises(InputError, match=message):
+            sae.train(X, CONFIG.model_copy(update={"start_from": str(tmp_path)} | changes))
 
 
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (X[:, None], r"\[token, d\] numbers, got torch.float32 of shape 300×1×12"),
+        (X[:, None], r"\[token, d\] floating-point numbers, got torch.float32 of shape 300×1×12"),
         (X.int(), r"got torch.int32"),
+        ([[1.0, 2.0], [3.0]], r"\[token, d\] numbers, got a list: expected sequence of length 2"),
+        ("nowhere", "nowhere holds no activations"),
         (X[:50], "batch 64 is larger than the activations, with 50 rows"),
         (X * torch.nan, "not finite"),
     ],
 )
-def test_what_cannot_be_trained_on_is_refused(x: torch.Tensor, message: str) -> None:
+def test_what_cannot_be_trained_on_is_refused(x: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sae.train(x, CONFIG)

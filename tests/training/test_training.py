@@ -155,7 +155,7 @@ def test_the_first_loss_that_is_not_finite_stops_the_run_and_names_the_step(valu
 
     config = small(tokens=512 * 10)
     state = initial(DATA.batch(10**6), config)
-    with pytest.raises(WorldError, match=rf"step 3 \(tokens 1536 to 2048.*{cause}"):
+    with pytest.raises(WorldError, match=rf"step 3 \(tokens 1536 to 2048.*in reconstruction.*{cause}"):
         for _ in loop(state, Broken(), config):
             pass
     assert state.step == 3
@@ -169,7 +169,7 @@ def test_metrics_are_logged_every_so_often_and_at_the_end():
     assert [p.step for p in progress] == list(range(1, 11))
     assert [p.step for p in progress if p.metrics] == [4, 8, 10]
     assert progress[-1].n_tokens == 5120
-    assert {"loss", "fvu", "l0", "auxk", "dead_window_fraction", "learning_rate", "gradient_norm"} < set(
+    assert {"loss", "fvu", "l0", "auxk", "gate", "dead_window_fraction", "learning_rate", "gradient_norm"} < set(
         progress[-1].metrics
     )
 

@@ -1,0 +1,48 @@
+"""The last of the way to l0: while the rate falls, biases and thresholds are shifted by what is missing.
+
+    b ← b − δ, or θ ← θ + δ        δ = r ρ · √(d / l0) · e        e = log(L0 / l0) of the controller's running mean
+
+1. λ acts through learning: the lower the rate, the longer what is missing stays. And codes grow sparser when the rate
+   falls, since weights then shake less.
+2. An active latent is of size √(d / l0) in scaled units. Were sizes distributed exponentially, that shift for rρ =
+   1 would undo e at once; ρ = 0.05 does within some twenty steps.
+3. r is 1 until a third of the rate, or fifty steps, are left, and falls to zero: the last steps average the noise of
+   batches, which with r = 1 left codes 4 % off the mean of their last 50 batches (microworld, l0 16).
+4. All latents are shifted alike, as BatchTopK's one threshold does it (Bussmann et al. 2024, arXiv:2412.06410).
+"""
+
+import torch
+
+from sae.dictionary import Dictionary, Gated, JumpRelu, Relu
+from sae.training.controller import Controller, L0Controller
+from sae.training.schedule import Schedule
+
+_FULL_UNTIL = 1 / 3
+"""Share of the rate down to which r = 1, if so many steps are left."""
+_AVERAGED = 50
+
+
+def weight(schedule: Schedule, step: int) -> float:
+    """r of a step; 0 as long as the rate does not fall."""
+    return min(1.0, schedule.left(step) / _FULL_UNTIL, (schedule.n_steps - step) / _AVERAGED)
+
+
+@torch.no_grad()
+def follow(dictionary: Dictionary, controller: Controller, r: float) -> None:
+    """Shifts what decides which latents fire, in place, by what the controller asks for.
+
+    Args:
+        dictionary: in training.
+        controller: after the step.
+        r: how much of what is missing is asked for now (`weight`).
+    """
+    if not isinstance(controller, L0Controller):
+        return
+    shift = r * controller.shift
+    match dictionary.config.activation:
+        case JumpRelu():
+            dictionary.threshold.add_(shift).clamp_(min=0)
+        case Relu() | Gated():
+            dictionary.b_enc.sub_(shift)
+        case _:
+            raise AssertionError("a controller moves what has a level")

@@ -1,0 +1,52 @@
+"""The controller on codes that follow λ late and grow sparser by themselves, as a dictionary's do."""
+
+import math
+
+import pytest
+
+from sae.synthetic import Synthetic, SyntheticConfig
+from sae.training import TrainConfig, initial
+from sae.training.controller import L0Controller
+from sae.training.levels import follow, weight
+from sae.training.presets import controller_of
+from sae.training.schedule import Schedule
+
+N_STEPS = 400
+
+
+def errors(drift: float, start: float) -> list[float]:
+    """log(L0 / l0) at every step, where L0 goes a twentieth of the way to L0* = l0 e^(start − drift t − u / 2)."""
+    config = TrainConfig.model_validate({"preset": "relu", "d_sae": 64, "l0": 16, "batch": 1, "tokens": N_STEPS})
+    controller = controller_of(config, 64)
+    assert isinstance(controller, L0Controller)
+    first, found = controller.u, [start]
+    for t in range(N_STEPS):
+        controller = controller.after(16 * math.exp(found[-1]))
+        wanted = start - drift * t - (controller.u - first) / 2
+        found.append(found[-1] + 0.05 * (wanted - found[-1]))
+    return found
+
+
+@pytest.mark.parametrize(("drift", "start", "most"), [(0.001, 0.0, 0.015), (0.0, 0.5, 0.035), (0.0, -0.5, 0.035)])
+def test_neither_a_drift_nor_a_start_leaves_an_error(drift: float, start: float, most: float) -> None:
+    """A controller that only summed errors would stay drift · 2 T / K = 4 % away."""
+    assert max(map(abs, errors(drift, start)[-50:])) < most
+
+
+def test_levels_follow_only_while_the_rate_falls() -> None:
+    schedule = Schedule(1.0, 1000, 0.05, 0.2)
+    assert [weight(schedule, step) for step in (0, 500, 799)] == [0, 0, 0]
+    assert [weight(schedule, step) for step in (801, 930)] == [1, 1]
+    assert weight(schedule, 990) == pytest.approx(10 / 67, rel=0.01)
+
+
+@pytest.mark.parametrize("preset", ["relu", "gated", "jumprelu"])
+def test_levels_make_dense_codes_sparser(preset: str) -> None:
+    data = Synthetic(SyntheticConfig(d=16, n_directions=24, l0=2), batch=256)
+    state = initial(data.batch(0), TrainConfig.model_validate({"preset": preset, "d_sae": 64, "l0": 8}))
+    x, dictionary = state.scale * data.batch(1), state.dictionary
+    before = float(dictionary.encode(x).l0().double().mean())
+    assert isinstance(state.controller, L0Controller)
+    for r, changes in ((0.0, False), (1.0, True)):
+        follow(dictionary, state.controller.after(16.0), r)
+        assert (float(dictionary.encode(x).l0().double().mean()) < before) == changes
