@@ -1,6 +1,8 @@
 """`sae evaluate CONFIG --compare`, run inside this process: members of a sweep, other configurations, folders."""
 
 import json
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,11 +57,14 @@ def sae(home: Path, capsys: pytest.CaptureFixture[str]):
     return run
 
 
-@pytest.fixture
-def swept(sae: Any) -> dict[str, Any]:
-    done = sae("evaluate", "sweep.yaml", "--compare", "--with-parents")
-    assert done.status == 0, done.said
-    return done.result
+@pytest.fixture(scope="module")
+def swept(home: Path) -> dict[str, Any]:
+    """The comparison of a sweep's members."""
+    words = ["evaluate", str(home / "sweep.yaml"), "--compare", "--with-parents", "--store", str(home / "store")]
+    with redirect_stdout(StringIO()) as out, pytest.raises(SystemExit) as end:
+        main([*words, "--json"])
+    assert end.value.code == 0
+    return json.loads(out.getvalue().splitlines()[-1])
 
 
 def test_the_members_of_a_sweep_are_compared_in_pairs(sae: Any, swept: dict[str, Any]):
