@@ -355,8 +355,7 @@ def sweep_members(experiment: Experiment) -> Iterator[Experiment]:
         return
     _check_sweep(train.sweep)
     raw = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
-    seed = experiment.seed if train.seed is None else train.seed
-    alone = {"seed": seed, "data_seed": seed, **raw["train"], "sweep": {}}
+    alone = {"seed": experiment.seed, "data_seed": experiment.seed, **raw["train"], "sweep": {}}
     for values in itertools.product(*train.sweep.values()):
         swept = {**alone, **dict(zip(train.sweep, values, strict=True))}
         section = resolved(swept, experiment.sites, experiment.pair)
@@ -382,6 +381,8 @@ def _check_sweep(sweep: Mapping[str, Sequence[Any]]) -> None:
     for key, values in sweep.items():
         if not values:
             raise InputError(f"train.sweep.{key} is empty: give the values to train with, such as [16, 32]")
+        if any(value in values[:place] for place, value in enumerate(values)):
+            raise InputError(f"train.sweep.{key} has a value twice, {list(values)}: each makes a dictionary of its own")
 
 
 def _names(experiment: Experiment) -> dict[str, str]:

@@ -197,8 +197,8 @@ class TrainingRun:
         error = found / wanted - 1
         if abs(error) > L0_TOLERANCE:
             self._say(
-                f"l0 on validation is {found:.1f}, {error:+.0%} from the {wanted} asked for: {self._config.n_steps} "
-                "steps were too few to reach it; raise train.tokens, or lower train.batch"
+                f"l0 on validation is {found:.1f}, {error:+.0%} from the {wanted} asked for, after "
+                f"{self._config.n_steps} steps; more of them (train.tokens up, train.batch down) help where it still moves in metrics.jsonl"
             )
         return {"l0_error": error}
 

@@ -83,9 +83,9 @@ class TrainConfig(Strict):
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
     """Adam's rate at its plateau; auto: 7e-4 · √(batch / d), measured for runs of 1–10 million tokens."""
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
-    """Share of the steps in which the rate rises linearly from zero."""
+    """Share of the steps in which the rate rises linearly from zero (SAEBench: 1,000 steps of a long run)."""
     decay_fraction: float = Field(default=0.2, ge=0, le=1)
-    """Share of the steps, at the end, in which the rate falls linearly to zero."""
+    """Share of the steps, at the end, in which the rate falls linearly to zero (SAEBench: the last fifth)."""
     multi_topk: bool = False
     """topk, transcoder: the error of a code with more latents is added (Gao et al. 2024, "Multi-TopK")."""
     multi_topk_factor: int = Field(default=4, ge=2)
@@ -96,11 +96,12 @@ class TrainConfig(Strict):
     """batchtopk, matryoshka: share of the threshold that a step's smallest selected value replaces; ours, for runs of
     some hundred steps."""
     prefixes: tuple[PositiveFloat, ...] | Literal["random"] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-    """matryoshka: nested prefixes as shares of d_sae, rising to 1, or drawn anew at every step."""
+    """matryoshka: nested prefixes as shares of d_sae, rising to 1 (ours: doubling), or drawn anew at every step."""
     n_prefixes: PositiveInt = 10
-    """matryoshka: how many random prefixes a step, the whole included."""
+    """matryoshka: how many random prefixes a step, the whole included (saev: 10)."""
     prefix_power: float = Field(default=0.5, ge=0)
-    """matryoshka: a random prefix of m latents is drawn with a probability that falls as m^−(1 + prefix_power)."""
+    """matryoshka: a random prefix of m latents is drawn with a probability that falls as m^−(1 + prefix_power)
+    (saev: 0.5)."""
     penalty: Literal["step", "quadratic", "tanh"] = "step"
     """jumprelu: the count of active latents, its squared distance from l0, or Σ tanh(c z ‖w‖)."""
     tanh_scale: PositiveFloat = 4.0
@@ -114,9 +115,11 @@ class TrainConfig(Strict):
     auxk_coefficient: float = Field(default=1 / 32, ge=0)
     """Weight of the error that dead latents leave of the residual, relative to its variance (Gao et al. 2024)."""
     k_aux: PositiveInt | None = None
-    """Dead latents that predict the residual of a token; left out: half the width of the activations."""
+    """Dead latents that predict the residual of a token; left out: half the width of the activations (Gao et
+    al. 2024)."""
     dead_after_tokens: PositiveInt | Literal["auto"] = "auto"
-    """A latent that has not fired for so many tokens is dead; auto: a twentieth of the run."""
+    """A latent that has not fired for so many tokens is dead; auto: a twentieth of the run (ours, for runs of 1–10
+    million tokens; Gao et al. 2024: 10 million)."""
     resample: bool | Literal["auto"] = "auto"
     """Whether dead latents begin anew in the first half of a run (Bricken et al. 2023); auto: relu only."""
     resample_times: PositiveInt = 4
@@ -136,7 +139,7 @@ class TrainConfig(Strict):
     """The same: while the rate falls, a step shifts biases or thresholds by this share of what is missing to l0
     (measured: `sae.training.levels`)."""
     clip: PositiveFloat = 1.0
-    """Largest norm of the gradient of all parameters, loss per dimension in scaled units."""
+    """Largest norm of the gradient of all parameters, loss per dimension in scaled units (SAELens, SAEBench: 1)."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Adam's weight of the past in the mean gradient, a step (Kingma and Ba 2015: 0.9)."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
@@ -156,9 +159,9 @@ class TrainConfig(Strict):
     """What the model loses with the dictionary spliced in is added: its divergence from the model as it is, or its
     cross-entropy (Braun et al. 2024, arXiv:2405.12241)."""
     end_to_end_weight: PositiveFloat = 1.0
-    """Of that loss in nats a token."""
+    """Of that loss in nats a token (ours)."""
     end_to_end_windows: PositiveInt = 4
-    """Windows of text a step that it is measured on."""
+    """Windows of text a step that it is measured on (ours, for memory)."""
     seed: int | None = None
     """Seed of the initial weights; left out: the experiment's."""
     data_seed: int | None = None

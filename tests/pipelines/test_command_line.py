@@ -49,6 +49,7 @@ BAD = {
     "unharvested site": ("train: {site: embed}", "is not harvested; the sites are"),
     "sweep of an unknown key": ("train: {sweep: {l00: [1]}}", "did you mean 'l0'?"),
     "sweep of nothing": ("train: {sweep: {l0: []}}", "train.sweep.l0 is empty"),
+    "sweep of one value twice": ("train: {sweep: {l0: [8, 4, 8]}}", "train.sweep.l0 has a value twice"),
     "sweep of a sweep": ("train: {sweep: {sweep: [{l0: [1]}]}}", "a sweep cannot be swept"),
     "no train": ("evaluate: {}\nreport: {}", "has no section train: add one"),
     "no stage": ("seed: 1", "has no stage"),

@@ -76,9 +76,8 @@ def test_a_second_run_reuses_everything_and_says_so(quickstart: dict[str, Any], 
 
 
 def test_a_changed_key_remakes_only_what_depends_on_it(quickstart: dict[str, Any], sae: Sae, store: Path) -> None:
-    changed = sae(
-        "evaluate", "quickstart", *SMALL, "--seed", "1", "--train.seed", "0", "--store", store, "--with-parents"
-    )
+    seeds = ["--seed", "1", "--train.seed", "0", "--train.data_seed", "0"]
+    changed = sae("evaluate", "quickstart", *SMALL, *seeds, "--store", store, "--with-parents")
     assert not changed["reused"]
     assert len(list((store / "activations").iterdir())) == 1
     assert len(list((store / "dictionaries").iterdir())) == 1

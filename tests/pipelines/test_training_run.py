@@ -190,7 +190,7 @@ def test_an_l0_that_a_short_run_misses_is_said_and_kept(tmp_path: Path, together
     assert metrics[0]["l0_error"] == error
     assert abs(error) > 0.05
     (said,) = [line for line in heard.said if line.startswith("l0 on validation")]
-    assert f"{error:+.0%} from the 4 asked for: 3 steps were too few" in said
+    assert f"{error:+.0%} from the 4 asked for, after 3 steps" in said
     assert "l0_error" not in metrics[1]
 
 
