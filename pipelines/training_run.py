@@ -198,7 +198,8 @@ class TrainingRun:
         if abs(error) > L0_TOLERANCE:
             self._say(
                 f"l0 on validation is {found:.1f}, {error:+.0%} from the {wanted} asked for, after "
-                f"{self._config.n_steps} steps; more of them (train.tokens up, train.batch down) help where it still moves in metrics.jsonl"
+                f"{self._config.n_steps} steps; more of them (train.tokens up, train.batch down) help where it still "
+                "moves in metrics.jsonl"
             )
         return {"l0_error": error}
 
