@@ -275,7 +275,7 @@ def part_rows(part: str, shape: Shape, model: Path, folder: Path, quick: bool) -
         case "stories":
             if not (STORIES_MODEL.is_dir() and STORIES_TEXT.is_file()):
                 return []
-            stories = replace(STORIES, n_tokens=2048, n_rounds=1) if quick else STORIES
+            stories = replace(STORIES, n_tokens=8192, n_rounds=1) if quick else STORIES
             reading = of_texts(STORIES_MODEL, stories_texts(), stories.n_tokens)
             return floor_rows("stories260K", reading, stories, folder, "float32", (None, None))
         case "memory":
