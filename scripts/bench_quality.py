@@ -38,7 +38,7 @@ PRESETS = ("topk", "batchtopk", "jumprelu", "relu", "matryoshka")
 KEPT = Path(__file__).parent / "peers" / "quality.json"
 FACTORS = {
     "ours": (1.0, 2.0, 4.0),
-    "saelens": (1.0, 4.0, 12.0),
+    "saelens": (1.0, 4.0, 12.0, 36.0),
     "dictionary_learning": (1.0, 4.0, 12.0),
     "sparsify": (1.0, 0.3, 0.1),
 }
