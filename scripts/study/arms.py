@@ -90,7 +90,7 @@ def _rates(preset: str) -> list[Arm]:
 
 def _before() -> list[Arm]:
     """What the base has and earlier versions had not, at several rates."""
-    late = [Arm("dead after 1/20, not held back", f"x{r:g}", r, window=1 / 20, held=False) for r in (1.0, 2.0, 4.0)]
+    late = [Arm("as before", f"x{r:g}", r, window=1 / 20, held=False) for r in (1.0, 2.0, 4.0)]
     return [*late, *(Arm("not held back", f"x{rate:g}", rate, held=False) for rate in (1.0, 2.0, 4.0))]
 
 
