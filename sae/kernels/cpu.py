@@ -8,7 +8,7 @@ import ctypes
 import functools
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sae.core.errors import InputError, WorldError
@@ -57,6 +57,23 @@ class CompiledLoops(Loops):
         values, indices = bias.new_empty(int(starts[-1])), torch.empty(int(starts[-1]), dtype=torch.int64)
         _call(f"fill_above_{kind}", *given, starts, values, indices)
         return Pairs(values, indices, starts)
+
+    def mark(
+        self,
+        pre: Float[Tensor, "token d_sae"],
+        bias: Float[Tensor, "d_sae"],
+        floor: Float[Tensor, "d_sae"],
+        ceiling: Float[Tensor, "d_sae"],
+        marks: Bool[Tensor, "token d_sae"],
+    ) -> None:
+        kind = "bfloat16" if pre.dtype == torch.bfloat16 else "float32"
+        given = pre.contiguous(), bias.contiguous(), floor.contiguous(), ceiling.contiguous()
+        _call(f"mark_{kind}", *given, *pre.shape, marks)
+
+    def add_marked(
+        self, block: Float[Tensor, "token d_sae"], marks: Bool[Tensor, "token d_sae"], sums: Float[Tensor, "d_sae"]
+    ) -> None:
+        _call("add_marked", block, marks, *block.shape, sums)
 
     def bag(
         self,
@@ -119,6 +136,9 @@ _SIGNATURES = {
     "count_above_bfloat16": "pppnnp",
     "fill_above_float32": "pppnnppp",
     "fill_above_bfloat16": "pppnnppp",
+    "mark_float32": "ppppnnp",
+    "mark_bfloat16": "ppppnnp",
+    "add_marked": "ppnnp",
     "take": "pppnnp",
     "bag": "ppppnnp",
     "dots": "ppppnnp",
@@ -159,3 +179,4 @@ _spelling = Spelling(LOOPS)
 topk, encode_topk, largest = _spelling.topk, _spelling.encode_topk, _spelling.largest
 encode_batchtopk, encode_threshold, above = _spelling.encode_batchtopk, _spelling.encode_threshold, _spelling.above
 sparsify, sparse_decode, descend = _spelling.sparsify, _spelling.sparse_decode, _spelling.descend
+above_and_between, marked_sums = _spelling.above_and_between, _spelling.marked_sums

@@ -29,6 +29,7 @@ constexpr int LANES = 4;
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t masks __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
 
 inline float number(float x) { return x; }
@@ -210,6 +211,28 @@ void fill_above(const T* pre, const float* bias, const float* floor, i64 n, i64 
     }
 }
 
+// Whether each value lies above its floor and not above its ceiling.
+template <class T>
+void mark(const T* pre, const float* bias, const float* floor, const float* ceiling, i64 n, i64 d_sae, uint8_t* marks,
+          int n_threads) {
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (i64 t = 0; t < n; t++) {
+        const T* row = pre + t * d_sae;
+        uint8_t* out = marks + t * d_sae;
+        i64 i = 0;
+        for (; i + LANES <= d_sae; i += LANES) {
+            const lanes h = load(row + i) + load(bias + i);
+            const masks inside = (h > load(floor + i)) & (h <= load(ceiling + i));
+            const bytes found = __builtin_convertvector(-inside, bytes);
+            std::memcpy(out + i, &found, sizeof found);
+        }
+        for (; i < d_sae; i++) {
+            const float h = number(row[i]) + bias[i];
+            out[i] = h > floor[i] && h <= ceiling[i];
+        }
+    }
+}
+
 inline float total_of(lanes sums) {
     float total = 0;
     for (int lane = 0; lane < LANES; lane++) total += sums[lane];
@@ -334,6 +357,32 @@ void fill_above_float32(const float* pre, const float* bias, const float* floor,
 void fill_above_bfloat16(const void* pre, const float* bias, const float* floor, i64 n, i64 d_sae, const i64* starts,
                          float* values, i64* indices, int n_threads) {
     fill_above(static_cast<const bfloat16*>(pre), bias, floor, n, d_sae, starts, values, indices, n_threads);
+}
+
+void mark_float32(const float* pre, const float* bias, const float* floor, const float* ceiling, i64 n, i64 d_sae,
+                  uint8_t* marks, int n_threads) {
+    mark(pre, bias, floor, ceiling, n, d_sae, marks, n_threads);
+}
+
+void mark_bfloat16(const void* pre, const float* bias, const float* floor, const float* ceiling, i64 n, i64 d_sae,
+                   uint8_t* marks, int n_threads) {
+    mark(static_cast<const bfloat16*>(pre), bias, floor, ceiling, n, d_sae, marks, n_threads);
+}
+
+// sums[latent] += Σ over its marked tokens of block[token, latent]; a thread has some latents and goes through the tokens
+void add_marked(const float* block, const uint8_t* marks, i64 n, i64 d_sae, float* sums, int n_threads) {
+    constexpr i64 WIDE = 1024;
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (i64 from = 0; from < d_sae; from += WIDE) {
+        const i64 m = std::min(WIDE, d_sae - from);
+        float* __restrict total = sums + from;
+        for (i64 t = 0; t < n; t++) {
+            const float* __restrict x = block + t * d_sae + from;
+            const uint8_t* __restrict marked = marks + t * d_sae + from;
+#pragma omp simd
+            for (i64 i = 0; i < m; i++) total[i] += marked[i] ? x[i] : 0.0f;
+        }
+    }
 }
 
 // out[token] = Σ over its pairs of weight · rows[latent]

@@ -100,6 +100,28 @@ def above(
     return _held(pre, ~(judged <= floor))
 
 
+def above_and_between(
+    x: Float[Tensor, "*token d_in"],
+    encoder_rows: Float[Tensor, "d_sae d_in"],
+    b_enc: Float[Tensor, "d_sae"],
+    floor: Float[Tensor, "d_sae"],
+    threshold: Float[Tensor, "d_sae"],
+    centre: Float[Tensor, "d_in"] | None = None,
+    selection: torch.dtype | None = None,
+) -> tuple[RaggedCode, Bool[Tensor, "token d_sae"]]:
+    """As `above` the threshold; and which pre-activations lie above the floor, but not above the threshold."""
+    pre, judged = _pre(x, encoder_rows, b_enc, centre, selection)
+    marks = (judged > floor) & (judged <= threshold)
+    return _held(pre, ~(judged <= threshold)), marks.flatten(0, -2)
+
+
+def marked_sums(
+    left: Float[Tensor, "token d"], rows: Float[Tensor, "d_sae d"], marks: Bool[Tensor, "token d_sae"]
+) -> Float[Tensor, "d_sae"]:
+    """Σ over the marked tokens of each latent of left[token] · rows[latent]; without gradient."""
+    return ((left @ rows.T) * marks).sum(0).detach()
+
+
 def sparsify(values: Float[Tensor, "*token d_sae"]) -> RaggedCode:
     """The positive entries of a dense code."""
     return _held(values, values > 0)

@@ -76,7 +76,7 @@ def _dictionary(said: dict[str, Any]) -> Any:
 
 
 def _set_weights(dictionary: Any, weights: Any) -> None:
-    """Its matrices are [d, d_sae] and [d_sae, d]; thresholds are kept as logarithms."""
+    """Its matrices are [d, d_sae] and [d_sae, d]."""
     import torch
 
     with torch.no_grad():
@@ -84,7 +84,7 @@ def _set_weights(dictionary: Any, weights: Any) -> None:
         for name in ("W_dec", "b_enc", "b_dec"):
             getattr(dictionary, name).copy_(torch.from_numpy(weights[name]))
         if "threshold" in weights:
-            dictionary.log_threshold.copy_(torch.from_numpy(weights["threshold"]).clamp(min=1e-6).log())
+            dictionary.threshold.copy_(torch.from_numpy(weights["threshold"]))
 
 
 if __name__ == "__main__":
