@@ -13,7 +13,7 @@ from sae.synthetic import Synthetic, SyntheticConfig
 from sae.training import TrainConfig, initial, loop, result
 
 MADE = Synthetic(SyntheticConfig(d=12, n_directions=24, l0=2), batch=64)
-N_STEPS = 500
+N_STEPS = 250
 PRESETS = ["topk", "batchtopk", "relu", "jumprelu"]
 
 
@@ -52,7 +52,7 @@ def dead(dictionary: Dictionary) -> float:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_500_steps_end_where_the_reference_ends(monkeypatch, preset):
+def test_a_run_ends_where_the_reference_ends(monkeypatch, preset):
     ours = unexplained(usual(preset))
     monkeypatch.setenv(choice.VARIABLE, "reference")
     assert abs(ours - unexplained(trained(preset=preset))) < 1e-3
