@@ -18,7 +18,7 @@ SAE = [sys.executable, "-c", "from pipelines.cli import main; main()"]
 SIZES = [
     "--text.max_tokens", "50_000", "--train.d_sae", "256", "--train.l0", "8", "--train.tokens", "120_000",
     "--train.batch", "1024", "--steer.n_random", "3", "--validate.n_control", "5", "--report.n_cards", "5",
-    "--evaluate.probe_texts", "150",
+    "--evaluate.probe_texts", "150", "--steer.max_texts", "24", "--steer.n_neutral", "16", "--validate.max_texts", "40",
 ]  # fmt: skip
 """An experiment of seconds."""
 TWO = "[number, sentiment]"
