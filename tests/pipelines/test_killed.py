@@ -89,9 +89,10 @@ def interrupt(store: Path, n: int, number: signal.Signals) -> None:
 def test_a_sweep_that_is_killed_and_interrupted_ends_with_the_same_bits(
     quickstart: dict[str, Any], fresh: Path, store: Path, sae_here: Sae, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A kill and both signals, one after the other; that each member is what it is alone: see `test_training_run`."""
+    """Three kills and both signals, one after another; that members are what they are alone: see `test_training_run`."""
     uninterrupted = sae_here("train", "quickstart", *SMALL, *RUN, *SWEEP, "--store", store)
-    kill(fresh, 2)
+    for n in (2, 3, 4):
+        kill(fresh, n)
     interrupt(fresh, 5, signal.SIGINT)
     changed = ["--train.preset", MEMBERS[0][0], "--train.learning_rate", "2e-3", "--train.tokens", "5_000"]
     with pytest.raises(SystemExit) as end:
@@ -131,15 +132,16 @@ def n_shards(store: Path) -> int:
 
 
 def test_a_harvest_that_is_killed_ends_with_the_same_bits(sae_here: Sae, tmp_path: Path) -> None:
-    """Killed once; that it may be stopped anywhere, again and again, is a law of `tests/activations/test_resume`."""
+    """Killed three times; that it may be stopped anywhere is a law of `tests/activations/test_resume`."""
     whole, store = Path(sae_here(*HARVEST, "--store", tmp_path / "whole")["path"]), tmp_path / "killed"
     command = [*SAE, *HARVEST, "--store", str(store)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None and n_shards(store) < 8:
-            time.sleep(0.02)
-        process.kill()
-    assert n_shards(store) >= 8
-    assert not (store / "activations").exists()
+    for n in (6, 12, 18):
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None and n_shards(store) < n:
+                time.sleep(0.02)
+            process.kill()
+        assert n_shards(store) >= n
+        assert not (store / "activations").exists()
     resumed = sae_here(*HARVEST, "--store", store)
     assert "going on:" in resumed["said"]
     path = Path(resumed["path"])
