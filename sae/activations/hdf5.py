@@ -114,7 +114,7 @@ def write_chunk(dataset: h5py.Dataset, n: int, chunk: np.ndarray, n_more: int, d
     chunk[n_more:] = 0
     dataset.id.set_extent((n + n_more, *chunk.shape[1:]))
     place = dataset.id.get_chunk_info_by_coord((n, *(0 for _ in chunk.shape[1:]))).byte_offset
-    left = memoryview(chunk.reshape(-1).view(np.uint8))
+    left = chunk.reshape(-1).view(np.uint8).data
     while left:
         n_bytes = os.pwrite(descriptor, left, place)
         left, place = left[n_bytes:], place + n_bytes
