@@ -133,7 +133,7 @@ class Run:
             self._resources.check_concepts()
         for name in stages:
             asked = getattr(self.members[0].section(name), "variables", ())
-            known = list(dict.fromkeys(text.variable for text in self._resources.concepts())) if asked else []
+            known = self._resources.variables() if asked else ()
             for variable in asked:
                 if variable not in known:
                     hint = nearest(variable, known) or "."

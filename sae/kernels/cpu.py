@@ -124,7 +124,8 @@ class CompiledLoops(Loops):
         rate = how.rate / (1 - how.beta1**slot.n_steps)
         correction = (1 - how.beta2**slot.n_steps) ** -0.5
         numbers = float(scale), rate, how.beta1, how.beta2, correction, how.epsilon
-        _call("adam", *slot[:4], *slot.parameter.shape, *numbers, slot.unit)
+        kind = "bfloat16" if slot.mean.dtype == torch.bfloat16 else "float32"
+        _call(f"adam_{kind}", *slot[:4], *slot.parameter.shape, *numbers, slot.unit, slot.n_steps)
 
 
 _TYPES = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
@@ -144,7 +145,8 @@ _SIGNATURES = {
     "dots": "ppppnnp",
     "sum_by_latent": "ppppnnnpp",
     "squares": "ppnnp",
-    "adam": "ppppnnffffffi",
+    "adam_float32": "ppppnnffffffii",
+    "adam_bfloat16": "ppppnnffffffii",
 }
 """Parameters of each loop: pointers, counts, numbers, flags; the number of threads comes last."""
 

@@ -309,6 +309,51 @@ void sum_rows(const T* x, i64 n, i64 d, double* __restrict total, double* __rest
     }
 }
 
+// 32 bits for a place and a step, and a moment as it is kept: in bfloat16 rounded up or down by 16 of them
+// (sae/kernels/rounding.py).
+inline uint32_t hash_of(uint32_t place, uint32_t step) {
+    uint32_t h = place * 0x9E3779B1u + step * 0x85EBCA77u;
+    h = (h ^ (h >> 15)) * 0x2C1B3C6Du;
+    h = (h ^ (h >> 12)) * 0x297A2D39u;
+    return h ^ (h >> 15);
+}
+inline void keep(float& kept, float x, uint32_t) { kept = x; }
+inline void keep(bfloat16& kept, float x, uint32_t below) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    kept.bits = uint16_t((bits + below) >> 16);
+}
+
+// Adam on every row, its gradient times `scale` first; the row is brought back to unit norm where `unit` says so.
+template <class M>
+void adam(float* parameter, const float* gradient, M* mean, M* square, i64 n, i64 d, float scale, float rate, float beta1,
+          float beta2, float correction, float epsilon, int unit, uint32_t step, int n_threads) {
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (i64 f = 0; f < n; f++) {
+        float* __restrict p = parameter + f * d;
+        M* __restrict m = mean + f * d;
+        M* __restrict v = square + f * d;
+        const float* __restrict g = gradient + f * d;
+        const uint32_t first = uint32_t(f * d);
+        float norm = 0;
+#pragma omp simd reduction(+ : norm)
+        for (i64 i = 0; i < d; i++) {
+            const float gi = g[i] * scale, before = number(m[i]);
+            const float mi = before + (1 - beta1) * (gi - before);
+            const float vi = beta2 * number(v[i]) + (1 - beta2) * gi * gi;
+            const uint32_t h = hash_of(first + uint32_t(i), step);
+            keep(m[i], mi, h & 0xffffu);
+            keep(v[i], vi, h >> 16);
+            p[i] -= rate * mi / (std::sqrt(vi) * correction + epsilon);
+            norm += p[i] * p[i];
+        }
+        if (!unit) continue;
+        const float inverse = 1 / std::max(std::sqrt(norm), 1.17549435e-38f);
+#pragma omp simd
+        for (i64 i = 0; i < d; i++) p[i] *= inverse;
+    }
+}
+
 }  // namespace
 
 extern "C" {
@@ -457,29 +502,14 @@ void squares(float* gradient, const float* rows, i64 n, i64 d, float* out, int n
     }
 }
 
-// Adam on every row, its gradient times `scale` first; the row is brought back to unit norm where `unit` says so.
-void adam(float* parameter, const float* gradient, float* mean, float* square, i64 n, i64 d, float scale, float rate,
-          float beta1, float beta2, float correction, float epsilon, int unit, int n_threads) {
-#pragma omp parallel for schedule(static) num_threads(n_threads)
-    for (i64 f = 0; f < n; f++) {
-        float* __restrict p = parameter + f * d;
-        float* __restrict m = mean + f * d;
-        float* __restrict v = square + f * d;
-        const float* __restrict g = gradient + f * d;
-        float norm = 0;
-#pragma omp simd reduction(+ : norm)
-        for (i64 i = 0; i < d; i++) {
-            const float gi = g[i] * scale;
-            m[i] += (1 - beta1) * (gi - m[i]);
-            v[i] = beta2 * v[i] + (1 - beta2) * gi * gi;
-            p[i] -= rate * m[i] / (std::sqrt(v[i]) * correction + epsilon);
-            norm += p[i] * p[i];
-        }
-        if (!unit) continue;
-        const float inverse = 1 / std::max(std::sqrt(norm), 1.17549435e-38f);
-#pragma omp simd
-        for (i64 i = 0; i < d; i++) p[i] *= inverse;
-    }
+void adam_float32(float* parameter, const float* gradient, float* mean, float* square, i64 n, i64 d, float scale, float rate,
+                  float beta1, float beta2, float correction, float epsilon, int unit, int step, int n_threads) {
+    adam(parameter, gradient, mean, square, n, d, scale, rate, beta1, beta2, correction, epsilon, unit, uint32_t(step), n_threads);
+}
+
+void adam_bfloat16(float* parameter, const float* gradient, bfloat16* mean, bfloat16* square, i64 n, i64 d, float scale,
+                   float rate, float beta1, float beta2, float correction, float epsilon, int unit, int step, int n_threads) {
+    adam(parameter, gradient, mean, square, n, d, scale, rate, beta1, beta2, correction, epsilon, unit, uint32_t(step), n_threads);
 }
 
 void sum_rows_float32(const float* x, i64 n, i64 d, double* total, double* squares, double* octaves, i64 n_octaves, i64 lowest,

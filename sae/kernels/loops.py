@@ -36,7 +36,7 @@ class Slot(NamedTuple):
     parameter: Float[Tensor, "row d"]
     gradient: Float[Tensor, "row d"]
     mean: Float[Tensor, "row d"]
-    """Of the gradient."""
+    """Of the gradient; both moments in the parameter's precision or in bfloat16 (`sae.kernels.rounding`)."""
     square: Float[Tensor, "row d"]
     """Mean of its square."""
     n_steps: int

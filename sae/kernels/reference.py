@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sae.kernels.code import Code, FixedCode, RaggedCode
 from sae.kernels.loops import AdamStep, Slot
+from sae.kernels.rounding import keep, widened
 
 
 def topk(pre: Float[Tensor, "*token d_sae"], k: int) -> FixedCode:
@@ -164,11 +165,12 @@ def descend(slots: Sequence[Slot], how: AdamStep) -> Float[Tensor, ""]:
         return norm
     scale = (how.clip / (norm + 1e-6)).clamp_max(1.0)
     for slot, gradient in zip(slots, gradients, strict=True):
-        clipped = gradient * scale
-        slot.mean.copy_(how.beta1 * slot.mean + (1 - how.beta1) * clipped)
-        slot.square.copy_(how.beta2 * slot.square + (1 - how.beta2) * clipped**2)
-        mean = slot.mean / (1 - how.beta1**slot.n_steps)
-        square = slot.square / (1 - how.beta2**slot.n_steps)
+        clipped, wide = gradient * scale, widened(slot)
+        wide.mean.copy_(how.beta1 * wide.mean + (1 - how.beta1) * clipped)
+        wide.square.copy_(how.beta2 * wide.square + (1 - how.beta2) * clipped**2)
+        keep(slot, wide)
+        mean = wide.mean / (1 - how.beta1**slot.n_steps)
+        square = wide.square / (1 - how.beta2**slot.n_steps)
         slot.parameter.sub_(how.rate * mean / (square.sqrt() + how.epsilon))
         if slot.unit:
             slot.parameter.div_(slot.parameter.norm(dim=1, keepdim=True))
