@@ -89,7 +89,7 @@ def interrupt(store: Path, n: int, number: signal.Signals) -> None:
 def test_a_sweep_that_is_killed_and_interrupted_ends_with_the_same_bits(
     quickstart: dict[str, Any], fresh: Path, store: Path, sae_here: Sae, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Three kills and both signals, one after another; that members are what they are alone: see `test_training_run`."""
+    """Three kills and both signals, one after another; what members are alone: see `test_training_run`."""
     uninterrupted = sae_here("train", "quickstart", *SMALL, *RUN, *SWEEP, "--store", store)
     for n in (2, 3, 4):
         kill(fresh, n)
