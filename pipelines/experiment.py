@@ -8,7 +8,6 @@
 """
 
 import importlib
-import itertools
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,12 +16,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipelines.config import Experiment, check, section_type
+from pipelines.config import Experiment, section_type
 from pipelines.progress import ConsoleProgress
 from pipelines.provenance import code_revision, library_versions
 from pipelines.resources import Resources
 from pipelines.stage import Inputs, Progress
-from pipelines.training_sites import open_harvest, resolved
+from pipelines.sweep import sweep_members
+from pipelines.training_sites import open_harvest
 from pipelines.unfinished import announce, forget_inputs
 from sae.core.artifact import Artifact, Store
 from sae.core.config import Strict, canonical_hash
@@ -133,7 +133,7 @@ class Run:
             self._resources.check_concepts()
         for name in stages:
             asked = getattr(self.members[0].section(name), "variables", ())
-            known = list(dict.fromkeys(text.variable for text in self._resources.concepts())) if asked else []
+            known = self._resources.variables() if asked else ()
             for variable in asked:
                 if variable not in known:
                     hint = nearest(variable, known) or "."
@@ -347,21 +347,6 @@ class Run:
         }
 
 
-def sweep_members(experiment: Experiment) -> Iterator[Experiment]:
-    """One experiment per combination of `train.sweep`, in the order of its lists, each as if written alone."""
-    train = experiment.train
-    if train is None:
-        yield experiment
-        return
-    _check_sweep(train.sweep)
-    raw = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
-    alone = {"seed": experiment.seed, "data_seed": experiment.seed, **raw["train"], "sweep": {}}
-    for values in itertools.product(*train.sweep.values()):
-        swept = {**alone, **dict(zip(train.sweep, values, strict=True))}
-        section = resolved(swept, experiment.sites, experiment.pair)
-        yield check({**raw, "train": section}, "train.sweep" if train.sweep else "the experiment")
-
-
 def _content_of_paths(config: Strict) -> dict[str, str]:
     """What a training section names by path, by its content: never by where it lies."""
     if not isinstance(config, TrainConfig):
@@ -372,17 +357,6 @@ def _content_of_paths(config: Strict) -> dict[str, str]:
     if config.beside is not None:
         found["beside"] = str(open_harvest(config.beside)["hash"])
     return found
-
-
-def _check_sweep(sweep: Mapping[str, Sequence[Any]]) -> None:
-    """Refuses what no member could be made of; unknown keys and wrong values are refused with each member."""
-    if "sweep" in sweep:
-        raise InputError("train.sweep.sweep: a sweep cannot be swept; name keys of the section train")
-    for key, values in sweep.items():
-        if not values:
-            raise InputError(f"train.sweep.{key} is empty: give the values to train with, such as [16, 32]")
-        if any(value in values[:place] for place, value in enumerate(values)):
-            raise InputError(f"train.sweep.{key} has a value twice, {list(values)}: each makes a dictionary of its own")
 
 
 def _names(experiment: Experiment) -> dict[str, str]:

@@ -19,6 +19,8 @@ from sae.lm.source import fingerprint
 N_CONCEPT_TEXTS = 400
 N_PER_LABEL = 30
 """Labelled texts per variable of the microworld: so many in all, and so many of each label."""
+N_FINGERPRINTED = 20
+"""The first texts of each variable, which stand for all that the generator writes."""
 
 
 class Resources:
@@ -46,7 +48,8 @@ class Resources:
     def concepts_fingerprint(self) -> str:
         name = self._experiment.concepts
         if name == EMBEDDED:
-            return canonical_hash(self.concepts())
+            sample = [microworld.labelled(variable, N_FINGERPRINTED, seed=0) for variable in microworld.VARIABLES]
+            return canonical_hash({"n": [N_CONCEPT_TEXTS, N_PER_LABEL], "sample": sample})
         self.concepts()
         return _hash_files([Path(name)])
 
@@ -75,6 +78,12 @@ class Resources:
         """Raises InputError where a file of labelled texts is named that is not there or not right."""
         if self._experiment.concepts != EMBEDDED:
             self.concepts()
+
+    def variables(self) -> tuple[str, ...]:
+        """The variables that the labelled texts express, in order."""
+        if self._experiment.concepts == EMBEDDED:
+            return tuple(microworld.VARIABLES)
+        return tuple(dict.fromkeys(text.variable for text in self.concepts()))
 
     @functools.cache  # noqa: B019
     def concepts(self) -> list[LabelledText]:

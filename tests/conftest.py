@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+import tests.checking  # noqa: F401 (named by `addopts`; before the first module of `sae`)
+
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("steady")
 

@@ -14,6 +14,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from sae.activations.order import RowOrder
+from sae.kernels.aligned import aligned_empty
 
 Read = Callable[[np.ndarray, Int[np.ndarray, "run 2"]], Shaped[Tensor, "row width"]]
 """Reads runs of rows into memory, which the result shares."""
@@ -38,7 +39,7 @@ class Buffers:
 
     def __init__(self, order: RowOrder, width: int, stored: np.dtype, read: Read, read_ahead: bool) -> None:
         self._order, self._read = order, read
-        self._memories = [np.empty((order.most_rows, width), stored) for _ in range(2 if read_ahead else 1)]
+        self._memories = [aligned_empty((order.most_rows, width), stored) for _ in range(2 if read_ahead else 1)]
         self._now: _Reading | None = None
         self._next: _Reading | None = None
         self._thread = ThreadPoolExecutor(1, "next buffer") if read_ahead else None

@@ -1,32 +1,23 @@
 """Reading runs of rows out of the chunks of a shard.
 
-Plain chunks lie in the file as they are, so a run is read with one `preadv` per chunk that it touches: no library lock
-is held and nothing is copied twice. Short requests one after the other would leave a cold disk idle in between: what is
-not in memory is announced to the system (`posix_fadvise`) and read when `AHEAD_BYTES` more were announced, so that many
-requests are under way. Compressed chunks are read whole through HDF5, each decompressed once however many runs lie in
-it.
+Plain chunks lie in the file as they are, so a run is one piece of the file per chunk that it touches: no library lock
+is held and nothing is copied twice (`sae.kernels.pieces`). Compressed chunks are read whole through HDF5, each
+decompressed once however many runs lie in it.
 """
 
-import errno
 import importlib
-import os
-from collections import deque
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import numpy as np
 from jaxtyping import Int
 
 from sae.core.errors import WorldError
+from sae.kernels.pieces import read_pieces
 
 CHUNK_ROWS = 1024
-AHEAD_BYTES = 16 << 20
-"""Bytes that are announced and not read yet: requests for a disk to work on, few enough to stay in the page cache."""
 _OTHERS = 256
 """Filters with this number or a higher one are not part of HDF5."""
-_NOWAIT = int(getattr(os, "RWF_NOWAIT", 0))
-"""Linux: read what is in memory, do not wait for a disk."""
 
 
 def within_chunks(runs: Int[np.ndarray, "run 2"]) -> Int[np.ndarray, "piece 2"]:
@@ -54,58 +45,13 @@ def read_plain(path: Path, offsets: Int[np.ndarray, "chunk"], runs: Int[np.ndarr
     row_bytes = out.itemsize * out.shape[1]
     pieces = within_chunks(runs)
     starts = pieces[:, 0]
-    places = (offsets[starts // CHUNK_ROWS] + starts % CHUNK_ROWS * row_bytes).tolist()
-    ends = (np.cumsum(pieces[:, 1] - starts) * row_bytes).tolist()
-    target = out.reshape(-1).view(np.uint8).data
+    places = offsets[starts // CHUNK_ROWS] + starts % CHUNK_ROWS * row_bytes
+    ends = np.cumsum(pieces[:, 1] - starts) * row_bytes
     try:
         with path.open("rb", buffering=0) as file:
-            _read_pieces(file.fileno(), target, places, ends)
+            read_pieces(file.fileno(), places, ends, out.reshape(-1).view(np.uint8))
     except EOFError:
         raise WorldError(f"shard {path} ends before its rows do; sae verify names what is damaged") from None
-
-
-class _Late(NamedTuple):
-    """A piece that was not in memory when it was asked for."""
-
-    at: int
-    end: int
-    place: int
-
-
-def _read_pieces(descriptor: int, target: memoryview, places: list[int], ends: list[int]) -> None:
-    late: deque[_Late] = deque()
-    n_late = at = 0
-    for place, end in zip(places, ends, strict=True):
-        try:
-            n_bytes = os.preadv(descriptor, [target[at:end]], place, _NOWAIT) if _NOWAIT else 0
-        except OSError as error:  # nothing of it is in memory, or the system cannot tell
-            if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
-                raise
-            n_bytes = 0
-        if n_bytes < end - at:
-            late.append(_Late(at + n_bytes, end, place + n_bytes))
-            _announce(descriptor, place + n_bytes, end - at - n_bytes)
-            n_late += end - at - n_bytes
-        at = end
-        while n_late > AHEAD_BYTES:
-            n_late -= _read_late(descriptor, target, late.popleft())
-    for piece in late:
-        _read_late(descriptor, target, piece)
-
-
-def _read_late(descriptor: int, target: memoryview, piece: _Late) -> int:
-    at, end, place = piece
-    while at < end:
-        n_bytes = os.preadv(descriptor, [target[at:end]], place)
-        if n_bytes == 0:
-            raise EOFError
-        at, place = at + n_bytes, place + n_bytes
-    return end - piece.at
-
-
-def _announce(descriptor: int, place: int, n_bytes: int) -> None:
-    if hasattr(os, "posix_fadvise"):  # macOS has none
-        os.posix_fadvise(descriptor, place, n_bytes, os.POSIX_FADV_WILLNEED)
 
 
 def read_compressed(rows: h5py.Dataset, runs: Int[np.ndarray, "run 2"], out: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """HDF5 files whose bytes follow from their contents alone, and datasets that grow by whole chunks."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,18 @@ import h5py
 import numpy as np
 
 from sae.core.errors import InputError
+from sae.kernels.aligned import PAGE
 
 
-def create_file(path: Path) -> h5py.File:
-    """A new file; its old-style object headers carry no times."""
-    return h5py.File(path, "w", libver=("earliest", "v110"))
+def create_file(path: Path, aligned: bool = False) -> h5py.File:
+    """A new file; its old-style object headers carry no times.
+
+    Args:
+        path: where.
+        aligned: whether chunks of a page of memory or more begin at one, so that a slice touches no page too many.
+    """
+    at = PAGE if aligned else 1
+    return h5py.File(path, "w", libver=("earliest", "v110"), alignment_threshold=at, alignment_interval=at)
 
 
 def close(file: h5py.File) -> None:
@@ -51,6 +59,17 @@ def growing(
     )
 
 
+def growing_in_place(
+    file: h5py.File, name: str, columns: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int
+) -> h5py.Dataset:
+    """As `growing`, for `write_chunk`: a chunk has its place as soon as the dataset grows by it, and HDF5 leaves it."""
+    how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    how.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    shape, most, chunks = (0, *columns), (None, *columns), (chunk_rows, *columns)
+    return file.create_dataset(name, shape, dtype, maxshape=most, chunks=chunks, track_times=False, dcpl=how)
+
+
 def _filter(compression: str) -> Mapping[str, Any]:
     if compression == "none":
         return {}
@@ -77,13 +96,28 @@ def append(dataset: h5py.Dataset, rows: np.ndarray) -> None:
     dataset[n:] = rows
 
 
-def write_chunk(dataset: h5py.Dataset, n: int, rows: np.ndarray) -> None:
-    """Adds a whole chunk, as its bytes lie in the file, to a dataset without filters that has `n` rows, whole chunks.
+def write_chunk(dataset: h5py.Dataset, n: int, chunk: np.ndarray, n_more: int, descriptor: int) -> None:
+    """Adds a chunk, as its bytes lie in the file, to a dataset of `growing_in_place` whose chunks are full.
 
-    Through the low-level interface: what h5py asks on the way costs more than writing the chunk.
+    Not through HDF5, which would keep every thread of Python waiting.
+
+    Args:
+        dataset: where.
+        n: rows that it has.
+        chunk: all rows of a chunk; those that are no rows of the dataset become zero.
+        n_more: rows that are added, the first of the chunk.
+        descriptor: of the file, open for writing.
+
+    Raises:
+        OSError: the disk is full, or cannot be written for another reason.
     """
-    dataset.id.set_extent((n + len(rows), *rows.shape[1:]))
-    dataset.id.write_direct_chunk((n, *(0 for _ in rows.shape[1:])), rows)
+    chunk[n_more:] = 0
+    dataset.id.set_extent((n + n_more, *chunk.shape[1:]))
+    place = dataset.id.get_chunk_info_by_coord((n, *(0 for _ in chunk.shape[1:]))).byte_offset
+    left = chunk.reshape(-1).view(np.uint8).data
+    while left:
+        n_bytes = os.pwrite(descriptor, left, place)
+        left, place = left[n_bytes:], place + n_bytes
 
 
 def dataset(file: h5py.File, name: str) -> h5py.Dataset:

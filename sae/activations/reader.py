@@ -21,6 +21,7 @@ from sae.activations.shard import Shard
 from sae.activations.stream import TokenStream
 from sae.core.errors import InputError, nearest
 from sae.core.splits import SPLITS, Split
+from sae.kernels.aligned import aligned_empty
 
 
 class Block(NamedTuple):
@@ -99,7 +100,8 @@ class Activations:
     def stored_rows(self, split: Split, site: str, runs: Int[np.ndarray, "run 2"]) -> Shaped[Tensor, "row width"]:
         """Rows of several runs [start, stop), ascending, one after the other, as they are stored (see `values`)."""
         self._check(site)
-        out = np.empty((int((runs[:, 1] - runs[:, 0]).sum()), width(self._d[site], self.dtype)), STORED[self.dtype])
+        shape = (int((runs[:, 1] - runs[:, 0]).sum()), width(self._d[site], self.dtype))
+        out = aligned_empty(shape, STORED[self.dtype])
         return self.read_into(out, split, site, runs)
 
     def read_into(

@@ -22,7 +22,7 @@ import torch
 from sae.activations.config import Compression, Encoding
 from sae.activations.contents import SiteContents
 from sae.activations.encoding import STORED, encode, rows_of, values, width
-from sae.activations.hdf5 import append, close, create_file, growing, write_chunk
+from sae.activations.hdf5 import append, close, create_file, growing, growing_in_place, write_chunk
 from sae.activations.place import Place
 from sae.activations.rows import Rows
 from sae.activations.shard import CHUNK_ROWS, COLUMNS, dataset_of
@@ -30,6 +30,7 @@ from sae.activations.sums import SiteSums
 from sae.activations.writeback import begin_writing
 from sae.core.artifact import digest_of, sync
 from sae.core.splits import Split
+from sae.kernels.aligned import aligned_zeros
 
 _CHUNKS_AT_ONCE = 8
 """Chunks after which the system is asked to write them."""
@@ -95,7 +96,7 @@ class Chunk:
         Args:
             columns: shape and type of a row of each dataset.
         """
-        self.columns = {name: np.zeros((CHUNK_ROWS, *shape), dtype) for name, (shape, dtype) in columns.items()}
+        self.columns = {name: aligned_zeros((CHUNK_ROWS, *shape), dtype) for name, (shape, dtype) in columns.items()}
         self.ids = np.zeros(CHUNK_ROWS, np.int32)
         """Of the tokens; not written."""
         self.n = 0
@@ -119,19 +120,23 @@ class ShardWriter:
         self._dtype: Encoding = storage.dtype
         self._plain = storage.compression == "none"
         self._part = _unnamed(path)
-        self._file = create_file(self._part)
-        self._pages = self._part.open("rb")
+        self._file = create_file(self._part, self._plain)
+        self._pages = self._part.open("r+b", buffering=0)
         self._file.attrs.update({"split": split, "start": start})
         self._end, self._left_out = start, np.zeros(2, np.int64)
         self._sums = storage.sums(split)
         self._errors = dict.fromkeys(self._sites, 0.0)
         self._datasets: dict[str, h5py.Dataset] = {
-            name: growing(self._file, name, (), np.dtype("<i4"), CHUNK_ROWS) for name in COLUMNS
+            name: growing_in_place(self._file, name, (), np.dtype("<i4"), CHUNK_ROWS) for name in COLUMNS
         }
         for site in storage.sites:
             columns = (width(site.d, storage.dtype),)
             kind = STORED[storage.dtype]
-            rows = growing(self._file, dataset_of(site.name), columns, kind, CHUNK_ROWS, storage.compression)
+            name = dataset_of(site.name)
+            if self._plain:
+                rows = growing_in_place(self._file, name, columns, kind, CHUNK_ROWS)
+            else:
+                rows = growing(self._file, name, columns, kind, CHUNK_ROWS, storage.compression)
             rows.attrs.update({"site": site.name, "d": site.d, "dtype": storage.dtype})
             self._datasets[site.name] = rows
         columns = {name: (d.shape[1:], d.dtype) for name, d in self._datasets.items()}
@@ -174,8 +179,8 @@ class ShardWriter:
         if self._sums:
             chunk.summed = self._summing.submit(self._sum, chunk)
         for name, rows in self._datasets.items():
-            if chunk.n == CHUNK_ROWS and (self._plain or name in COLUMNS):
-                write_chunk(rows, self.n_rows, chunk.columns[name])
+            if self._plain or name in COLUMNS:
+                write_chunk(rows, self.n_rows, chunk.columns[name], chunk.n, self._pages.fileno())
             else:
                 append(rows, chunk.columns[name][: chunk.n])
         self.n_rows += chunk.n

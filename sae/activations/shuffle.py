@@ -25,16 +25,15 @@ from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor
 
 from sae.activations.buffers import Buffers
-from sae.activations.encoding import STORED, values, width
+from sae.activations.encoding import STORED, width
 from sae.activations.order import RowOrder
 from sae.activations.reader import Activations
 from sae.core.errors import InputError
 from sae.core.splits import Split
+from sae.kernels.gather import gather
 
 BUFFER_ROWS = 1 << 19
 SLICE_ROWS = 16
-_AT_ONCE = 256
-"""Rows that are widened at a time: they stay in the processor's cache."""
 
 
 class Mixing(NamedTuple):
@@ -95,7 +94,6 @@ class ShuffledBatches:
             return activations.read_into(memory, split, site, runs)
 
         stored = STORED[activations.dtype]
-        self._block: Tensor | None = None
         self._buffers = Buffers(self._order, width(self.d, activations.dtype), stored, read, reader.read_ahead)
 
     @property
@@ -120,16 +118,8 @@ class ShuffledBatches:
         """As `batch`, into `out`: of float32, or in half the time of the type in which the rows are stored."""
         at = 0
         for held, rows in self._parts(step):
-            if out.dtype == held.dtype and out.is_contiguous():
-                torch.index_select(held, 0, rows, out=out[at : at + len(rows)])
-                at += len(rows)
-                continue
-            for chosen in rows.split(_AT_ONCE):
-                taken = torch.index_select(held, 0, chosen, out=self._taken(held, len(chosen)))
-                # int8 is decoded; the others are only widened, which takes no memory in between.
-                place = out[at : at + len(taken)]
-                place.copy_(values(taken, "int8") if self._activations.dtype == "int8" else taken)
-                at += len(taken)
+            gather(held, rows, out[at : at + len(rows)])
+            at += len(rows)
         return out
 
     def _parts(self, step: int) -> Iterator[tuple[Shaped[Tensor, "row width"], Int[Tensor, "row"]]]:
@@ -137,11 +127,6 @@ class ShuffledBatches:
         for part in self._order.parts(*self._positions(step)):
             held = self._buffers.get(part.epoch, part.buffer)
             yield held.x, held.permutation[part.start : part.stop]
-
-    def _taken(self, held: Shaped[Tensor, "row width"], n: int) -> Shaped[Tensor, "taken width"]:
-        if self._block is None:
-            self._block = held.new_empty(_AT_ONCE, held.shape[1])
-        return self._block[:n]
 
     def row_numbers(self, step: int) -> Int[np.ndarray, "batch"]:
         """The numbers within the split of the rows in `batch(step)`."""

@@ -33,10 +33,16 @@ class Strict(BaseModel):
         return _without_execution(self)
 
 
+def execution_keys(section: type[Strict]) -> set[str]:
+    """The fields that do not change results."""
+    fields = section.model_fields.items()
+    return {name for name, field in fields if any(isinstance(mark, Execution) for mark in field.metadata)}
+
+
 def _without_execution(value: Any) -> Any:
     if isinstance(value, Strict):
-        fields = type(value).model_fields
-        kept = (n for n, f in fields.items() if not any(isinstance(m, Execution) for m in f.metadata))
+        left_out = execution_keys(type(value))
+        kept = (name for name in type(value).model_fields if name not in left_out)
         return {name: _without_execution(getattr(value, name)) for name in kept}
     if isinstance(value, dict):
         return {str(key): _without_execution(item) for key, item in value.items()}

@@ -21,7 +21,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 
 from sae.core.errors import InputError
 from sae.core.random import numpy_generator
@@ -86,6 +85,9 @@ def assigned(left: Left, right: Right) -> Matching:
     """The matching with the largest sum of cosines; every row of the smaller set has a partner. Raises as `match`."""
     _check(left, right)
     cosines = _unit(left) @ _unit(right).T
+    # Imported here: it takes a third of a second, and every command imports this module.
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(cosines, maximize=True)
     return Matching(rows, columns, cosines[rows, columns], len(left), len(right), "assigned")
 

@@ -86,10 +86,13 @@ class Dictionary(nn.Module):
         """
         return self.encoded(x).code
 
-    def encoded(self, x: Float[Tensor, "*token d_in"], selection: torch.dtype | None = None) -> Encoded:
+    def encoded(
+        self, x: Float[Tensor, "*token d_in"], selection: torch.dtype | None = None, marks: bool = False
+    ) -> Encoded:
         """As `encode`, with what an objective may need beside the code.
 
-        With a `selection` of less precision than x, latents are chosen in it and their values computed in x's.
+        With a `selection` of less precision than x, latents are chosen in it and their values computed in x's. With
+        `marks` the caller takes up `Encoded.near`, where thresholds have part of their gradient.
         """
         linear = self._linear(x, selection)
         match self.config.activation:
@@ -100,7 +103,7 @@ class Dictionary(nn.Module):
                 x, rows, bias, centre, _ = linear
                 return _alone(kernels.encode_batchtopk(x, rows, bias, k, centre, selection))
             case JumpRelu(bandwidth=bandwidth) if self.training:
-                return thresholds.jumprelu(linear, self.threshold, bandwidth)
+                return thresholds.jumprelu(linear, self.threshold, bandwidth, marks)
             case BatchTopK() | JumpRelu():
                 x, rows, bias, centre, _ = linear
                 return _alone(kernels.encode_threshold(x, rows, bias, self.threshold, centre, selection))

@@ -1,6 +1,6 @@
-"""Builds `loops.cpp` on first use and loads it; the machine code is kept in a cache folder.
+"""Builds `loops.cpp` and `rows.cpp` on first use and loads them; the machine code is kept in a cache folder.
 
-1. The file's name is a hash of source, flags, compiler and processor, so that what was built elsewhere is not loaded.
+1. The file's name is a hash of sources, flags, compiler and processor, so that what was built elsewhere is not loaded.
 2. It lies under `$XDG_CACHE_HOME/sae`, else `~/.cache/sae`; it is built beside its final name and renamed, so processes
    that build at once do not disturb each other.
 3. OpenMP is left to the runtime that torch has loaded: a second one would bring threads of its own, which would
@@ -20,8 +20,8 @@ from pathlib import Path
 
 from sae.core.errors import WorldError
 
-SOURCE = Path(__file__).with_name("loops.cpp")
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("loops.cpp", "rows.cpp"))
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-pthread", "-fPIC")
 _COMPILERS = ("c++", "g++", "clang++")
 
 
@@ -52,13 +52,14 @@ def built(compiler: str, folder: Path) -> ctypes.CDLL:
 
 
 def _compiled(compiler: str, folder: Path) -> Path:
-    compiled, linked = folder / "loops.o", folder / "loops.so"
-    _run(compiler, *FLAGS, "-c", str(SOURCE), "-o", str(compiled))
-    _run(compiler, "-shared", str(compiled), "-o", str(linked))
+    linked, compiled = folder / "loops.so", [str(folder / f"{source.stem}.o") for source in SOURCES]
+    for source, to in zip(SOURCES, compiled, strict=True):
+        _run(compiler, *FLAGS, "-c", str(source), "-o", to)
+    _run(compiler, "-shared", *compiled, "-o", str(linked))
     try:
         ctypes.CDLL(str(linked))
     except OSError:
-        _run(compiler, "-shared", "-fopenmp", str(compiled), "-o", str(linked))
+        _run(compiler, "-shared", "-fopenmp", *compiled, "-o", str(linked))
     return linked
 
 
@@ -86,5 +87,6 @@ def _fingerprint(compiler: str) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-    said = [SOURCE.read_text(encoding="utf-8"), *FLAGS, compiler, _run(compiler, "--version"), platform.platform()]
+    sources = [source.read_text(encoding="utf-8") for source in SOURCES]
+    said = [*sources, *FLAGS, compiler, _run(compiler, "--version"), platform.platform()]
     return hashlib.sha256("\n".join([*said, *processor]).encode()).hexdigest()[:16]

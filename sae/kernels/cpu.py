@@ -8,7 +8,7 @@ import ctypes
 import functools
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sae.core.errors import InputError, WorldError
@@ -57,6 +57,23 @@ class CompiledLoops(Loops):
         values, indices = bias.new_empty(int(starts[-1])), torch.empty(int(starts[-1]), dtype=torch.int64)
         _call(f"fill_above_{kind}", *given, starts, values, indices)
         return Pairs(values, indices, starts)
+
+    def mark(
+        self,
+        pre: Float[Tensor, "token d_sae"],
+        bias: Float[Tensor, "d_sae"],
+        floor: Float[Tensor, "d_sae"],
+        ceiling: Float[Tensor, "d_sae"],
+        marks: Bool[Tensor, "token d_sae"],
+    ) -> None:
+        kind = "bfloat16" if pre.dtype == torch.bfloat16 else "float32"
+        given = pre.contiguous(), bias.contiguous(), floor.contiguous(), ceiling.contiguous()
+        _call(f"mark_{kind}", *given, *pre.shape, marks)
+
+    def add_marked(
+        self, block: Float[Tensor, "token d_sae"], marks: Bool[Tensor, "token d_sae"], sums: Float[Tensor, "d_sae"]
+    ) -> None:
+        _call("add_marked", block, marks, *block.shape, sums)
 
     def bag(
         self,
@@ -107,7 +124,8 @@ class CompiledLoops(Loops):
         rate = how.rate / (1 - how.beta1**slot.n_steps)
         correction = (1 - how.beta2**slot.n_steps) ** -0.5
         numbers = float(scale), rate, how.beta1, how.beta2, correction, how.epsilon
-        _call("adam", *slot[:4], *slot.parameter.shape, *numbers, slot.unit)
+        kind = "bfloat16" if slot.mean.dtype == torch.bfloat16 else "float32"
+        _call(f"adam_{kind}", *slot[:4], *slot.parameter.shape, *numbers, slot.unit, slot.n_steps)
 
 
 _TYPES = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
@@ -119,12 +137,16 @@ _SIGNATURES = {
     "count_above_bfloat16": "pppnnp",
     "fill_above_float32": "pppnnppp",
     "fill_above_bfloat16": "pppnnppp",
+    "mark_float32": "ppppnnp",
+    "mark_bfloat16": "ppppnnp",
+    "add_marked": "ppnnp",
     "take": "pppnnp",
     "bag": "ppppnnp",
     "dots": "ppppnnp",
     "sum_by_latent": "ppppnnnpp",
     "squares": "ppnnp",
-    "adam": "ppppnnffffffi",
+    "adam_float32": "ppppnnffffffii",
+    "adam_bfloat16": "ppppnnffffffii",
 }
 """Parameters of each loop: pointers, counts, numbers, flags; the number of threads comes last."""
 
@@ -159,3 +181,4 @@ _spelling = Spelling(LOOPS)
 topk, encode_topk, largest = _spelling.topk, _spelling.encode_topk, _spelling.largest
 encode_batchtopk, encode_threshold, above = _spelling.encode_batchtopk, _spelling.encode_threshold, _spelling.above
 sparsify, sparse_decode, descend = _spelling.sparsify, _spelling.sparse_decode, _spelling.descend
+above_and_between, marked_sums = _spelling.above_and_between, _spelling.marked_sums

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae.kernels import traced
@@ -94,6 +94,27 @@ def above(
 ) -> RaggedCode:
     """Every pre-activation above its floor, as `selection` sees it, or no number, whatever its sign; latents ascend."""
     return spelling(x, encoder_rows, b_enc).above(x, encoder_rows, b_enc, floor, centre, selection)
+
+
+def above_and_between(
+    x: Float[Tensor, "*token d_in"],
+    encoder_rows: Float[Tensor, "d_sae d_in"],
+    b_enc: Float[Tensor, "d_sae"],
+    floor: Float[Tensor, "d_sae"],
+    threshold: Float[Tensor, "d_sae"],
+    centre: Float[Tensor, "d_in"] | None = None,
+    selection: torch.dtype | None = None,
+) -> tuple[RaggedCode, Bool[Tensor, "token d_sae"]]:
+    """As `above` the threshold; and which pre-activations lie above the floor, but not above the threshold."""
+    kernels = chosen(x, encoder_rows, b_enc)
+    return kernels.above_and_between(x, encoder_rows, b_enc, floor, threshold, centre, selection)
+
+
+def marked_sums(
+    left: Float[Tensor, "token d"], rows: Float[Tensor, "d_sae d"], marks: Bool[Tensor, "token d_sae"]
+) -> Float[Tensor, "d_sae"]:
+    """Σ over the marked tokens of each latent of left[token] · rows[latent]; without gradient."""
+    return chosen(left, rows).marked_sums(left, rows, marks)
 
 
 def sparsify(values: Float[Tensor, "*token d_sae"]) -> RaggedCode:

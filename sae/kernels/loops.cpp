@@ -29,6 +29,7 @@ constexpr int LANES = 4;
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t masks __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
 
 inline float number(float x) { return x; }
@@ -210,6 +211,28 @@ void fill_above(const T* pre, const float* bias, const float* floor, i64 n, i64 
     }
 }
 
+// Whether each value lies above its floor and not above its ceiling.
+template <class T>
+void mark(const T* pre, const float* bias, const float* floor, const float* ceiling, i64 n, i64 d_sae, uint8_t* marks,
+          int n_threads) {
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (i64 t = 0; t < n; t++) {
+        const T* row = pre + t * d_sae;
+        uint8_t* out = marks + t * d_sae;
+        i64 i = 0;
+        for (; i + LANES <= d_sae; i += LANES) {
+            const lanes h = load(row + i) + load(bias + i);
+            const masks inside = (h > load(floor + i)) & (h <= load(ceiling + i));
+            const bytes found = __builtin_convertvector(-inside, bytes);
+            std::memcpy(out + i, &found, sizeof found);
+        }
+        for (; i < d_sae; i++) {
+            const float h = number(row[i]) + bias[i];
+            out[i] = h > floor[i] && h <= ceiling[i];
+        }
+    }
+}
+
 inline float total_of(lanes sums) {
     float total = 0;
     for (int lane = 0; lane < LANES; lane++) total += sums[lane];
@@ -286,6 +309,51 @@ void sum_rows(const T* x, i64 n, i64 d, double* __restrict total, double* __rest
     }
 }
 
+// 32 bits for a place and a step, and a moment as it is kept: in bfloat16 rounded up or down by 16 of them
+// (sae/kernels/rounding.py).
+inline uint32_t hash_of(uint32_t place, uint32_t step) {
+    uint32_t h = place * 0x9E3779B1u + step * 0x85EBCA77u;
+    h = (h ^ (h >> 15)) * 0x2C1B3C6Du;
+    h = (h ^ (h >> 12)) * 0x297A2D39u;
+    return h ^ (h >> 15);
+}
+inline void keep(float& kept, float x, uint32_t) { kept = x; }
+inline void keep(bfloat16& kept, float x, uint32_t below) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    kept.bits = uint16_t((bits + below) >> 16);
+}
+
+// Adam on every row, its gradient times `scale` first; the row is brought back to unit norm where `unit` says so.
+template <class M>
+void adam(float* parameter, const float* gradient, M* mean, M* square, i64 n, i64 d, float scale, float rate, float beta1,
+          float beta2, float correction, float epsilon, int unit, uint32_t step, int n_threads) {
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (i64 f = 0; f < n; f++) {
+        float* __restrict p = parameter + f * d;
+        M* __restrict m = mean + f * d;
+        M* __restrict v = square + f * d;
+        const float* __restrict g = gradient + f * d;
+        const uint32_t first = uint32_t(f * d);
+        float norm = 0;
+#pragma omp simd reduction(+ : norm)
+        for (i64 i = 0; i < d; i++) {
+            const float gi = g[i] * scale, before = number(m[i]);
+            const float mi = before + (1 - beta1) * (gi - before);
+            const float vi = beta2 * number(v[i]) + (1 - beta2) * gi * gi;
+            const uint32_t h = hash_of(first + uint32_t(i), step);
+            keep(m[i], mi, h & 0xffffu);
+            keep(v[i], vi, h >> 16);
+            p[i] -= rate * mi / (std::sqrt(vi) * correction + epsilon);
+            norm += p[i] * p[i];
+        }
+        if (!unit) continue;
+        const float inverse = 1 / std::max(std::sqrt(norm), 1.17549435e-38f);
+#pragma omp simd
+        for (i64 i = 0; i < d; i++) p[i] *= inverse;
+    }
+}
+
 }  // namespace
 
 extern "C" {
@@ -334,6 +402,32 @@ void fill_above_float32(const float* pre, const float* bias, const float* floor,
 void fill_above_bfloat16(const void* pre, const float* bias, const float* floor, i64 n, i64 d_sae, const i64* starts,
                          float* values, i64* indices, int n_threads) {
     fill_above(static_cast<const bfloat16*>(pre), bias, floor, n, d_sae, starts, values, indices, n_threads);
+}
+
+void mark_float32(const float* pre, const float* bias, const float* floor, const float* ceiling, i64 n, i64 d_sae,
+                  uint8_t* marks, int n_threads) {
+    mark(pre, bias, floor, ceiling, n, d_sae, marks, n_threads);
+}
+
+void mark_bfloat16(const void* pre, const float* bias, const float* floor, const float* ceiling, i64 n, i64 d_sae,
+                   uint8_t* marks, int n_threads) {
+    mark(static_cast<const bfloat16*>(pre), bias, floor, ceiling, n, d_sae, marks, n_threads);
+}
+
+// sums[latent] += Σ over its marked tokens of block[token, latent]; a thread has some latents and goes through the tokens
+void add_marked(const float* block, const uint8_t* marks, i64 n, i64 d_sae, float* sums, int n_threads) {
+    constexpr i64 WIDE = 1024;
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (i64 from = 0; from < d_sae; from += WIDE) {
+        const i64 m = std::min(WIDE, d_sae - from);
+        float* __restrict total = sums + from;
+        for (i64 t = 0; t < n; t++) {
+            const float* __restrict x = block + t * d_sae + from;
+            const uint8_t* __restrict marked = marks + t * d_sae + from;
+#pragma omp simd
+            for (i64 i = 0; i < m; i++) total[i] += marked[i] ? x[i] : 0.0f;
+        }
+    }
 }
 
 // out[token] = Σ over its pairs of weight · rows[latent]
@@ -408,29 +502,14 @@ void squares(float* gradient, const float* rows, i64 n, i64 d, float* out, int n
     }
 }
 
-// Adam on every row, its gradient times `scale` first; the row is brought back to unit norm where `unit` says so.
-void adam(float* parameter, const float* gradient, float* mean, float* square, i64 n, i64 d, float scale, float rate,
-          float beta1, float beta2, float correction, float epsilon, int unit, int n_threads) {
-#pragma omp parallel for schedule(static) num_threads(n_threads)
-    for (i64 f = 0; f < n; f++) {
-        float* __restrict p = parameter + f * d;
-        float* __restrict m = mean + f * d;
-        float* __restrict v = square + f * d;
-        const float* __restrict g = gradient + f * d;
-        float norm = 0;
-#pragma omp simd reduction(+ : norm)
-        for (i64 i = 0; i < d; i++) {
-            const float gi = g[i] * scale;
-            m[i] += (1 - beta1) * (gi - m[i]);
-            v[i] = beta2 * v[i] + (1 - beta2) * gi * gi;
-            p[i] -= rate * m[i] / (std::sqrt(v[i]) * correction + epsilon);
-            norm += p[i] * p[i];
-        }
-        if (!unit) continue;
-        const float inverse = 1 / std::max(std::sqrt(norm), 1.17549435e-38f);
-#pragma omp simd
-        for (i64 i = 0; i < d; i++) p[i] *= inverse;
-    }
+void adam_float32(float* parameter, const float* gradient, float* mean, float* square, i64 n, i64 d, float scale, float rate,
+                  float beta1, float beta2, float correction, float epsilon, int unit, int step, int n_threads) {
+    adam(parameter, gradient, mean, square, n, d, scale, rate, beta1, beta2, correction, epsilon, unit, uint32_t(step), n_threads);
+}
+
+void adam_bfloat16(float* parameter, const float* gradient, bfloat16* mean, bfloat16* square, i64 n, i64 d, float scale,
+                   float rate, float beta1, float beta2, float correction, float epsilon, int unit, int step, int n_threads) {
+    adam(parameter, gradient, mean, square, n, d, scale, rate, beta1, beta2, correction, epsilon, unit, uint32_t(step), n_threads);
 }
 
 void sum_rows_float32(const float* x, i64 n, i64 d, double* total, double* squares, double* octaves, i64 n_octaves, i64 lowest,

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 Bounds = Int64[Tensor, "*bound"]
@@ -36,7 +36,7 @@ class Slot(NamedTuple):
     parameter: Float[Tensor, "row d"]
     gradient: Float[Tensor, "row d"]
     mean: Float[Tensor, "row d"]
-    """Of the gradient."""
+    """Of the gradient; both moments in the parameter's precision or in bfloat16 (`sae.kernels.rounding`)."""
     square: Float[Tensor, "row d"]
     """Mean of its square."""
     n_steps: int
@@ -88,6 +88,24 @@ class Loops(ABC):
         self, pre: Float[Tensor, "token d_sae"], bias: Float[Tensor, "d_sae"], floor: Float[Tensor, "d_sae"]
     ) -> Pairs:
         """Every pre + bias above its floor, or no number, latents ascending; `pre` may be overwritten."""
+
+    def mark(
+        self,
+        pre: Float[Tensor, "token d_sae"],
+        bias: Float[Tensor, "d_sae"],
+        floor: Float[Tensor, "d_sae"],
+        ceiling: Float[Tensor, "d_sae"],
+        marks: Bool[Tensor, "token d_sae"],
+    ) -> None:
+        """Writes whether pre + bias lies above its floor and not above its ceiling."""
+        h = pre.to(bias.dtype) + bias
+        torch.logical_and(h > floor, h <= ceiling, out=marks)
+
+    def add_marked(
+        self, block: Float[Tensor, "token d_sae"], marks: Bool[Tensor, "token d_sae"], sums: Float[Tensor, "d_sae"]
+    ) -> None:
+        """Adds to the sums what is marked of each latent, tokens ascending; the block may be overwritten."""
+        sums += block.masked_fill_(~marks, 0).sum(0)
 
     @abstractmethod
     def bag(

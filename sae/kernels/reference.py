@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sae.kernels.code import Code, FixedCode, RaggedCode
 from sae.kernels.loops import AdamStep, Slot
+from sae.kernels.rounding import keep, widened
 
 
 def topk(pre: Float[Tensor, "*token d_sae"], k: int) -> FixedCode:
@@ -100,6 +101,28 @@ def above(
     return _held(pre, ~(judged <= floor))
 
 
+def above_and_between(
+    x: Float[Tensor, "*token d_in"],
+    encoder_rows: Float[Tensor, "d_sae d_in"],
+    b_enc: Float[Tensor, "d_sae"],
+    floor: Float[Tensor, "d_sae"],
+    threshold: Float[Tensor, "d_sae"],
+    centre: Float[Tensor, "d_in"] | None = None,
+    selection: torch.dtype | None = None,
+) -> tuple[RaggedCode, Bool[Tensor, "token d_sae"]]:
+    """As `above` the threshold; and which pre-activations lie above the floor, but not above the threshold."""
+    pre, judged = _pre(x, encoder_rows, b_enc, centre, selection)
+    marks = (judged > floor) & (judged <= threshold)
+    return _held(pre, ~(judged <= threshold)), marks.flatten(0, -2)
+
+
+def marked_sums(
+    left: Float[Tensor, "token d"], rows: Float[Tensor, "d_sae d"], marks: Bool[Tensor, "token d_sae"]
+) -> Float[Tensor, "d_sae"]:
+    """Σ over the marked tokens of each latent of left[token] · rows[latent]; without gradient."""
+    return ((left @ rows.T) * marks).sum(0).detach()
+
+
 def sparsify(values: Float[Tensor, "*token d_sae"]) -> RaggedCode:
     """The positive entries of a dense code."""
     return _held(values, values > 0)
@@ -142,11 +165,12 @@ def descend(slots: Sequence[Slot], how: AdamStep) -> Float[Tensor, ""]:
         return norm
     scale = (how.clip / (norm + 1e-6)).clamp_max(1.0)
     for slot, gradient in zip(slots, gradients, strict=True):
-        clipped = gradient * scale
-        slot.mean.copy_(how.beta1 * slot.mean + (1 - how.beta1) * clipped)
-        slot.square.copy_(how.beta2 * slot.square + (1 - how.beta2) * clipped**2)
-        mean = slot.mean / (1 - how.beta1**slot.n_steps)
-        square = slot.square / (1 - how.beta2**slot.n_steps)
+        clipped, wide = gradient * scale, widened(slot)
+        wide.mean.copy_(how.beta1 * wide.mean + (1 - how.beta1) * clipped)
+        wide.square.copy_(how.beta2 * wide.square + (1 - how.beta2) * clipped**2)
+        keep(slot, wide)
+        mean = wide.mean / (1 - how.beta1**slot.n_steps)
+        square = wide.square / (1 - how.beta2**slot.n_steps)
         slot.parameter.sub_(how.rate * mean / (square.sqrt() + how.epsilon))
         if slot.unit:
             slot.parameter.div_(slot.parameter.norm(dim=1, keepdim=True))

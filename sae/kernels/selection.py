@@ -7,7 +7,7 @@ more in page faults than its product saves), so nothing of that size outlives th
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae.kernels import pool
@@ -51,6 +51,26 @@ def above(loops: Loops, x: Tokens, rows: Rows, bias: Vector, floor: Vector, sele
     return _refined(loops, x, rows, bias, _above(loops, x, rows, bias, floor, selection), selection)
 
 
+def above_and_between(
+    loops: Loops, x: Tokens, rows: Rows, bias: Vector, floor: Vector, threshold: Vector, selection: torch.dtype
+) -> tuple[Pairs, Bool[Tensor, "token d_sae"]]:
+    """As `above` the threshold, and a mark for every pre-activation between floor and threshold."""
+    marks = torch.empty(len(x), len(rows), dtype=torch.bool, device=x.device)
+    found = [_none(x)]
+    for part, block in _blocks(x.to(selection), rows.to(selection)):
+        loops.mark(block, bias, floor, threshold, marks[part])
+        found.append(loops.above(block, bias, threshold))
+    return _refined(loops, x, rows, bias, _joined(found), selection), marks
+
+
+def marked_sums(loops: Loops, left: Tokens, rows: Rows, marks: Bool[Tensor, "token d_sae"]) -> Vector:
+    """Σ over the marked tokens of each latent of left[token] · rows[latent], from whole products."""
+    sums = left.new_zeros(len(rows))
+    for part, block in _blocks(left, rows):
+        loops.add_marked(block, marks[part], sums)
+    return sums
+
+
 def largest_of_batch(loops: Loops, x: Tokens, rows: Rows, bias: Vector, n_wanted: int, selection: torch.dtype) -> Pairs:
     """The n_wanted largest positive pre-activations of all tokens; of equal ones the first.
 
@@ -81,8 +101,17 @@ def dots(loops: Loops, left: Tokens, rows: Rows, indices: Tensor, starts: Bounds
 
 def _above(loops: Loops, x: Tokens, rows: Rows, bias: Vector, floor: Vector, selection: torch.dtype) -> Pairs:
     """With values as that precision has them."""
-    found = [Pairs(x.new_empty(0), torch.empty(0, dtype=torch.int64, device=x.device), even_bounds(0, 1, x.device))]
-    found += [loops.above(block, bias, floor) for _, block in _blocks(x.to(selection), rows.to(selection))]
+    blocks = _blocks(x.to(selection), rows.to(selection))
+    return _joined([_none(x), *(loops.above(block, bias, floor) for _, block in blocks)])
+
+
+def _none(x: Tokens) -> Pairs:
+    """The pairs of no token."""
+    return Pairs(x.new_empty(0), torch.empty(0, dtype=torch.int64, device=x.device), even_bounds(0, 1, x.device))
+
+
+def _joined(found: list[Pairs]) -> Pairs:
+    """The pairs of consecutive tokens as one."""
     values, indices, counts = (torch.cat(parts) for parts in zip(*(_counted(part) for part in found), strict=True))
     return Pairs(values, indices, bounds(counts))
 

@@ -18,6 +18,7 @@ from torch.nn.functional import embedding_bag
 from torch.optim.adam import adam as fused_adam
 
 from sae.kernels.loops import AdamStep, Bounds, ByLatent, Loops, Pairs, Slot, bounds
+from sae.kernels.rounding import keep, widened
 from sae.kernels.spelling import Spelling
 
 
@@ -97,12 +98,13 @@ class TorchLoops(Loops):
         return torch.linalg.vecdot(gradient, gradient)
 
     def adam(self, slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:
+        wide = widened(slot)
         # Scaling by torch's own `grad_scale` would cost as much: it writes the gradient back.
         fused_adam(
             [slot.parameter],
             [slot.gradient.mul_(scale)],
-            [slot.mean],
-            [slot.square],
+            [wide.mean],
+            [wide.square],
             [],
             [torch.tensor(slot.n_steps - 1.0, device=slot.parameter.device)],
             fused=True,
@@ -114,6 +116,7 @@ class TorchLoops(Loops):
             eps=how.epsilon,
             maximize=False,
         )
+        keep(slot, wide)
         if slot.unit:
             norm = slot.parameter.norm(dim=1, keepdim=True)
             slot.parameter.div_(norm.clamp_min(torch.finfo(norm.dtype).tiny))
@@ -132,3 +135,4 @@ _spelling = Spelling(LOOPS)
 topk, encode_topk, largest = _spelling.topk, _spelling.encode_topk, _spelling.largest
 encode_batchtopk, encode_threshold, above = _spelling.encode_batchtopk, _spelling.encode_threshold, _spelling.above
 sparsify, sparse_decode, descend = _spelling.sparsify, _spelling.sparse_decode, _spelling.descend
+above_and_between, marked_sums = _spelling.above_and_between, _spelling.marked_sums

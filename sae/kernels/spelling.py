@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae.core.errors import InputError
@@ -123,6 +123,32 @@ class Spelling:
         pairs = selected.above(self.loops, *fixed, selection or precision(x))
         _check_overflow(pairs.values, x)
         return self._ragged(pairs, flat, encoder_rows, b_enc, centre, x.shape[:-1])
+
+    def above_and_between(
+        self,
+        x: Float[Tensor, "*token d_in"],
+        encoder_rows: Float[Tensor, "d_sae d_in"],
+        b_enc: Float[Tensor, "d_sae"],
+        floor: Float[Tensor, "d_sae"],
+        threshold: Float[Tensor, "d_sae"],
+        centre: Float[Tensor, "d_in"] | None = None,
+        selection: torch.dtype | None = None,
+    ) -> tuple[RaggedCode, Bool[Tensor, "token d_sae"]]:
+        """As `above` the threshold; and which pre-activations lie above the floor, but not above the threshold."""
+        flat = _centred(x, centre)
+        fixed = flat.detach(), encoder_rows.detach(), b_enc.detach(), floor.detach(), threshold.detach().contiguous()
+        pairs, marks = selected.above_and_between(self.loops, *fixed, selection or precision(x))
+        _check_overflow(pairs.values, x)
+        return self._ragged(pairs, flat, encoder_rows, b_enc, centre, x.shape[:-1]), marks
+
+    def marked_sums(
+        self,
+        left: Float[Tensor, "token d"],
+        rows: Float[Tensor, "d_sae d"],
+        marks: Bool[Tensor, "token d_sae"],
+    ) -> Float[Tensor, "d_sae"]:
+        """Σ over the marked tokens of each latent of left[token] · rows[latent]; without gradient."""
+        return selected.marked_sums(self.loops, left.detach(), rows.detach(), marks)
 
     def sparsify(self, values: Float[Tensor, "*token d_sae"]) -> RaggedCode:
         """The positive entries of a dense code."""

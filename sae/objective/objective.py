@@ -21,7 +21,7 @@ from sae.objective.auxiliary import Auxiliary, NoAuxiliary, auxiliary_loss
 from sae.objective.gate import Gate, NoGate, gate_loss
 from sae.objective.mean_square import mean_square
 from sae.objective.reconstruction import MeanSquare, MultiTopK, Reconstruction, narrowed, reconstructed
-from sae.objective.sparsity import NoPenalty, Penalty, penalty
+from sae.objective.sparsity import NoPenalty, Penalty, StepL0, TargetL0, penalty
 from sae.parallel import Alone, Axis
 
 ALONE = Alone()
@@ -88,7 +88,7 @@ class Objective(Strict):
             situation: dead latents, strength, step, and the ranks that have the rest of the batch.
         """
         encoded = self._encoded(dictionary, x, situation.selection)
-        y, error = reconstructed(self.reconstruction, dictionary, encoded.code, x, target, situation.step)
+        y, error = reconstructed(self.reconstruction, dictionary, encoded, x, target, situation.step)
         weighted = penalty(self.penalty, dictionary, encoded, situation.strength, situation.data)
         auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, target, y.detach(), situation.dead, situation.data)
         gate = gate_loss(self.gate, dictionary, encoded, target)
@@ -98,11 +98,16 @@ class Objective(Strict):
         whole = error.detach() if alone else mean_square(target.detach(), y.detach())
         return Loss(total, whole, auxiliary, weighted, gate, code, y)
 
+    @property
+    def _takes_marks(self) -> bool:
+        """Whether nothing but the whole reconstruction and the number of steps reads a JumpReLU's code."""
+        return isinstance(self.reconstruction, MeanSquare) and isinstance(self.penalty, NoPenalty | StepL0 | TargetL0)
+
     def _encoded(
         self, dictionary: Dictionary, x: Float[Tensor, "token d_in"], selection: torch.dtype | None
     ) -> Encoded:
         if not isinstance(self.reconstruction, MultiTopK):
-            return dictionary.encoded(x, selection)
+            return dictionary.encoded(x, selection, marks=self._takes_marks)
         activation = dictionary.config.activation
         assert isinstance(activation, TopK), "a wider code is TopK's"
         k = min(activation.k * self.reconstruction.factor, dictionary.d_sae)

@@ -22,6 +22,7 @@ from sae import kernels
 from sae.core.config import Strict
 from sae.core.random import numpy_generator
 from sae.dictionary import Dictionary, TopK
+from sae.dictionary.linear import Encoded
 from sae.kernels import Code, DenseCode, FixedCode, RaggedCode
 from sae.objective.mean_square import mean_square
 
@@ -76,7 +77,7 @@ class Reconstructed(NamedTuple):
 def reconstructed(
     how: MeanSquare | MultiTopK | Nested | RandomPrefixes,
     dictionary: Dictionary,
-    code: Code,
+    encoded: Encoded,
     x: Float[Tensor, "token d_in"],
     target: Float[Tensor, "token d_out"],
     step: int,
@@ -86,14 +87,16 @@ def reconstructed(
     Args:
         how: which errors are added.
         dictionary: what decodes.
-        code: of x; with `MultiTopK` the wider one, descending, of which the first k are the code proper.
+        encoded: x; with `MultiTopK` by the wider code, descending, of which the first k are the code proper.
         x: the input, for a skip.
         target: what should come out.
         step: whose prefixes are drawn.
     """
+    code, near = encoded.code, encoded.near
     match how:
         case MeanSquare():
-            y = dictionary.with_skip(dictionary.decode(code), x)
+            y = dictionary.decode(code)
+            y = dictionary.with_skip(y if near is None else near.heard(y, dictionary.W_dec), x)
             return Reconstructed(y, mean_square(target, y))
         case MultiTopK(weight=weight):
             y = dictionary.with_skip(dictionary.decode(narrowed(dictionary, code)), x)

@@ -76,9 +76,9 @@ def penalty(
             sizes = _sizes(dictionary, encoded)
             return strength * (sizes.totals() @ written_norms(dictionary)) / sizes.n_tokens
         case StepL0():
-            return strength * _steps(dictionary, encoded).totals().sum() / encoded.gate.n_tokens
+            return strength * _steps(dictionary, encoded).mean()
         case TargetL0(l0=l0):
-            return strength * (token_mean(_steps(dictionary, encoded).sums(), data) / l0 - 1).square()
+            return strength * (token_mean(_steps(dictionary, encoded), data) / l0 - 1).square()
         case Tanh(c=c):
             weighted = _times(_sizes(dictionary, encoded), c * written_norms(dictionary))
             return strength * torch.tanh(weighted).sum() / encoded.code.n_tokens
@@ -97,9 +97,11 @@ def _sizes(dictionary: Dictionary, encoded: Encoded) -> Code:
     return encoded.gate if isinstance(dictionary.config.activation, Gated) else encoded.code
 
 
-def _steps(dictionary: Dictionary, encoded: Encoded) -> Code:
+def _steps(dictionary: Dictionary, encoded: Encoded) -> Float[Tensor, "token"]:
+    """How many latents each token has, for thresholds to hear; what only they hear counts as of all tokens alike."""
     assert isinstance(dictionary.config.activation, JumpRelu), "only thresholds hear of a count"
-    return encoded.gate
+    counts = encoded.gate.sums()
+    return counts if encoded.near is None else counts + encoded.near.steps() / encoded.gate.n_tokens
 
 
 def _times(code: Code, weights: Float[Tensor, "d_sae"]) -> Float[Tensor, "*stored"]:

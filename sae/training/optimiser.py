@@ -29,10 +29,10 @@ class Adam:
     torch's own optimiser would bring its compiler into memory, 67 MB that a step has no use for.
     """
 
-    def __init__(self, dictionary: Dictionary) -> None:
+    def __init__(self, dictionary: Dictionary, moments: torch.dtype) -> None:
         self._dictionary = dictionary
         learnt = [p for p in dictionary.parameters() if p.requires_grad]
-        self.state: dict[nn.Parameter, dict[str, Tensor]] = {p: _nothing_seen(p) for p in learnt}
+        self.state: dict[nn.Parameter, dict[str, Tensor]] = {p: _nothing_seen(p, moments) for p in learnt}
         """step, exp_avg and exp_avg_sq of every parameter that learns: the names that torch gives them."""
         # What stays for the whole run has its place before anything passes: between tensors that come and go it would
         # leave holes that nothing fits (a third of the peak at d 512, d_sae 8192).
@@ -47,14 +47,14 @@ class Adam:
                 give_back(gradient)
 
 
-def _nothing_seen(parameter: nn.Parameter) -> dict[str, Tensor]:
-    zeros = [torch.zeros_like(parameter, requires_grad=False) for _ in range(2)]
+def _nothing_seen(parameter: nn.Parameter, moments: torch.dtype) -> dict[str, Tensor]:
+    zeros = [torch.zeros_like(parameter, dtype=moments, requires_grad=False) for _ in range(2)]
     return {"step": torch.zeros((), device=parameter.device), "exp_avg": zeros[0], "exp_avg_sq": zeros[1]}
 
 
-def adam(dictionary: Dictionary) -> Adam:
-    """Before the first step."""
-    return Adam(dictionary)
+def adam(dictionary: Dictionary, moments: torch.dtype = torch.float32) -> Adam:
+    """Before the first step; moments are kept in that precision."""
+    return Adam(dictionary, moments)
 
 
 def descend(dictionary: Dictionary, optimiser: Adam, how: AdamStep, rows: Rows) -> Float[Tensor, ""]:

@@ -115,7 +115,13 @@ def state_of(dictionary: Dictionary, scales: Scales, config: TrainConfig) -> Sta
     """A run's state before its first step, from a dictionary in scaled units."""
     dictionary.train()
     counters = torch.zeros(dictionary.d_sae, dtype=torch.int64, device=dictionary.b_dec.device)
-    return State(dictionary, adam(dictionary), scales, counters, controller_of(config, dictionary.d_in))
+    return State(
+        dictionary,
+        adam(dictionary, getattr(torch, config.moments)),
+        scales,
+        counters,
+        controller_of(config, dictionary.d_in),
+    )
 
 
 def initial(sample: Float[Tensor, "token column"], config: TrainConfig, places: Places | None = None) -> State:

@@ -123,6 +123,28 @@ def test_bfloat16_words_are_the_numbers() -> None:
     assert torch.equal(rows_of(encode(x, "bfloat16"), "bfloat16"), x)
 
 
+@pytest.mark.parametrize("encoding", ["float32", "float16", "bfloat16", "int8"])
+def test_chunks_begin_at_pages_and_end_with_zeros(
+    tmp_path: Path, write_rows: Callable[..., None], encoding: Encoding
+) -> None:
+    write_rows(tmp_path, n_documents=150, length=20, sites={"embed": 5}, encoding=encoding, shard_rows=2100)
+    n_rows = []
+    for path in sorted(tmp_path.glob("train-*.h5")):
+        with h5py.File(path) as file:
+            n_rows.append(n := len(dataset(file, "document")))
+            for name in ("document", "position", "activations/embed"):
+                rows = dataset(file, name)
+                for first in range(0, n, 1024):
+                    chunk = rows.id.get_chunk_info_by_coord((first, *(0 for _ in rows.shape[1:])))
+                    assert chunk.byte_offset % 4096 == 0
+                    start, row_bytes = chunk.byte_offset, chunk.size // 1024
+                    stored = path.read_bytes()[start : start + chunk.size]
+                    inside = min(1024, n - first) * row_bytes
+                    assert stored[:inside] == rows[first : first + 1024].tobytes()
+                    assert not any(stored[inside:])
+    assert n_rows == [2100, 600]
+
+
 def test_an_unknown_site_names_the_nearest(activations: Activations) -> None:
     with pytest.raises(InputError, match="did you mean"):
         activations.d("blocks.1.resid_pst")

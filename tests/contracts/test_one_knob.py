@@ -22,7 +22,7 @@ HELD_OUT = torch.cat([DATA.batch(2 * 10**6 + i) for i in range(8)])
 SAMPLE = torch.cat([DATA.batch(10**6 + i) for i in range(8)])
 TWO = Places(source=(Part(site="a", d=20), Part(site="b", d=12)))
 RUNS: list[tuple[dict[str, Any], int]] = [
-    *(({"preset": preset}, seed) for preset in ("relu", "gated", "jumprelu", "crosscoder") for seed in (0, 1, 2)),
+    *(({"preset": preset}, seed) for preset in ("relu", "gated", "jumprelu", "crosscoder") for seed in range(3)),
     ({"preset": "jumprelu", "penalty": "quadratic"}, 0),
     ({"preset": "jumprelu", "penalty": "tanh"}, 1),
     ({"preset": "batchtopk"}, 2),

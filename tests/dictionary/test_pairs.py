@@ -1,4 +1,4 @@
-"""ReLU, JumpReLU and gates from pairs alone equal the whole map: loss, code and every gradient."""
+"""ReLU, JumpReLU and gates from pairs, or pairs and marks, equal the whole map: loss, code and every gradient."""
 
 from typing import Any
 
@@ -33,8 +33,11 @@ def build(activation: Any, dtype: torch.dtype) -> tuple[Dictionary, Tensor]:
     return dictionary, torch.randn(N, D, generator=g).to(dtype)
 
 
-def whole_or_pairs(monkeypatch: pytest.MonkeyPatch, share: float, build_one: Any, objective: Objective):
-    """What the loss gives when pairs are taken up to that share of all."""
+def whole_or_pairs(
+    monkeypatch: pytest.MonkeyPatch, share: float, build_one: Any, objective: Objective, paired: float = 1.0
+):
+    """What the loss gives when pairs are taken up to that share of all, and marks above `paired`."""
+    monkeypatch.setattr(thresholds, "PAIRED_SHARE", paired)
     monkeypatch.setattr(thresholds, "FIRING_SHARE", share)
     monkeypatch.setattr(thresholds, "NEAR_SHARE", share)
     dictionary, x = build_one
@@ -47,11 +50,12 @@ def whole_or_pairs(monkeypatch: pytest.MonkeyPatch, share: float, build_one: Any
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("paired", [1.0, -1.0], ids=["pairs", "marks"])
 @pytest.mark.parametrize(("activation", "objective"), CASES)
-def test_pairs_equal_the_whole(monkeypatch, activation, objective, dtype):
+def test_pairs_equal_the_whole(monkeypatch, activation, objective, paired, dtype):
     problem = build(activation, dtype)
     whole, expected = whole_or_pairs(monkeypatch, -1.0, problem, objective)
-    pairs, found = whole_or_pairs(monkeypatch, 1.0, problem, objective)
+    pairs, found = whole_or_pairs(monkeypatch, 1.0, problem, objective, paired)
     assert isinstance(whole.code, DenseCode)
     assert isinstance(pairs.code, RaggedCode)
     rtol, atol = (1e-4, 1e-5) if dtype == torch.float32 else (1e-9, 1e-11)
@@ -64,6 +68,16 @@ def test_pairs_equal_the_whole(monkeypatch, activation, objective, dtype):
         assert gradient is not None, name
         assert gradient.any(), name
         torch.testing.assert_close(found[name], gradient, rtol=rtol, atol=10 * atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_only_what_counts_steps_takes_marks(monkeypatch):
+    monkeypatch.setattr(thresholds, "PAIRED_SHARE", -1.0)
+    dictionary, x = build(JumpRelu(bandwidth=1.0), torch.float32)
+    dictionary.b_enc.data -= 4
+    near = dictionary.encoded(x, marks=True).near
+    assert near is not None
+    assert near.marks.any()
+    assert dictionary.encoded(x).near is None
 
 
 @pytest.mark.parametrize("activation", [Relu(), JumpRelu(bandwidth=1.0), Gated()])

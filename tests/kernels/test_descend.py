@@ -63,3 +63,33 @@ def test_three_steps_equal_those_of_torch(kernel):
         torch.testing.assert_close(kernel.descend(ours, AdamStep(0.05, 1.0)), norm)
     for slot, parameter in zip(ours, parameters, strict=True):
         torch.testing.assert_close(slot.parameter, parameter.detach())
+
+
+def with_narrow_moments(made: list[Slot]) -> list[Slot]:
+    return [slot._replace(mean=slot.mean.bfloat16(), square=slot.square.bfloat16()) for slot in made]
+
+
+@pytest.mark.parametrize("kernel", SPELLINGS)
+def test_moments_in_bfloat16_are_rounded_as_the_reference_rounds_them(kernel):
+    ours, theirs = (with_narrow_moments(slots(torch.float32, 40, 70, 0, 5)) for _ in range(2))
+    torch.testing.assert_close(
+        kernel.descend(ours, AdamStep(0.05, 1.0)), reference.descend(theirs, AdamStep(0.05, 1.0))
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.parameter, b.parameter, rtol=1e-4, atol=1e-5)
+        for moment, expected in ((a.mean, b.mean), (a.square, b.square)):
+            assert moment.dtype == torch.bfloat16
+            torch.testing.assert_close(moment, expected, rtol=1 / 128, atol=1e-6)  # where sums fell a bit apart
+            assert (moment == expected).double().mean() > 0.99
+
+
+@pytest.mark.parametrize("kernel", [*SPELLINGS, pytest.param(reference, id="reference")])
+def test_what_bfloat16_cannot_hold_is_not_lost_on_average(kernel):
+    """A mean square of 1 after 1,500 steps: rounded to the nearest it would stand still far below."""
+    n_steps, how = 1500, AdamStep(rate=0.0, clip=1e9)
+    moments = [torch.zeros(4, 64, dtype=torch.bfloat16) for _ in range(2)]
+    slot = Slot(torch.zeros(4, 64), torch.zeros(4, 64), moments[0], moments[1], 0)
+    for step in range(1, n_steps + 1):
+        kernel.descend([slot._replace(gradient=torch.ones(4, 64), n_steps=step)], how)
+    assert float(slot.square.float().mean()) == pytest.approx(1 - how.beta2**n_steps, rel=0.01)
+    assert float(slot.mean.float().mean()) == pytest.approx(1, rel=0.01)

@@ -172,3 +172,24 @@ def test_equal_calls_give_equal_bits(kernel, kind):
     first, second = (run(kernel, kind, leaves, 8)[2] for _ in range(2))
     for a, b in zip(first, second, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("kernel", "dtype"), CASES)
+@settings(max_examples=25, deadline=None)
+@given(size=sizes, seed=st.integers(0, 99), strided=st.booleans(), in_blocks=st.booleans())
+def test_marks_and_their_sums_equal_the_reference(kernel, dtype, size, seed, strided, in_blocks):
+    x, rows, bias, W_dec = problem(size, dtype, seed, strided)
+    floor, threshold = torch.linspace(-2, 0, size[2], dtype=dtype), torch.linspace(-1, 1, size[2], dtype=dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        if in_blocks:
+            patch.setattr(selection, "BLOCK_ELEMENTS", 2 * size[2])
+            patch.setattr(selection, "BLOCK_TOKENS", 1)
+        code, marks = kernel.above_and_between(x, rows, bias, floor, threshold)
+        sums = kernel.marked_sums(x, W_dec, marks)
+    expected, expected_marks = reference.above_and_between(x, rows, bias, floor, threshold)
+    assert torch.equal(marks, expected_marks)
+    assert torch.equal(code.indices, expected.indices)
+    assert torch.equal(code.starts, expected.starts)
+    rtol, atol = TOLERANCE[dtype]
+    torch.testing.assert_close(code.values, expected.values, rtol=rtol, atol=atol)
+    torch.testing.assert_close(sums, reference.marked_sums(x, W_dec, marks), rtol=rtol, atol=atol)

@@ -12,7 +12,7 @@ from sae.core.errors import InputError
 from sae.lm import Context, editing, reading
 from sae.lm.tiny import tiny
 
-N_ROUNDS = 40
+N_ROUNDS = 12
 
 
 def shifted(by: float) -> Callable[[Tensor, Context], Tensor]:

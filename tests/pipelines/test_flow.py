@@ -1,6 +1,7 @@
 """The whole flow, small: every stage publishes what it promises, equal work is reused, sweeps give members."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,47 +69,43 @@ def test_claims_are_findings_with_control_and_interval(quickstart: dict[str, Any
         assert finding.n_documents > 1
 
 
-def test_a_second_run_reuses_everything_and_says_so(quickstart: dict[str, Any], sae: Sae, store: Path) -> None:
-    again = sae("run", "quickstart", *SMALL, "--store", store)
+def test_a_second_run_reuses_everything_and_says_so(quickstart: dict[str, Any], sae_here: Sae, store: Path) -> None:
+    again = sae_here("run", "quickstart", *SMALL, "--store", store)
     assert again["reused"]
     assert again["artifacts"] == quickstart["artifacts"]
     assert again["said"].count("reused") >= len(KINDS)
 
 
-def test_a_changed_key_remakes_only_what_depends_on_it(quickstart: dict[str, Any], sae: Sae, store: Path) -> None:
+def test_a_changed_key_remakes_only_what_depends_on_it(quickstart: dict[str, Any], sae_here: Sae, store: Path) -> None:
     seeds = ["--seed", "1", "--train.seed", "0", "--train.data_seed", "0"]
-    changed = sae("evaluate", "quickstart", *SMALL, *seeds, "--store", store, "--with-parents")
+    changed = sae_here("catalogue", "quickstart", *SMALL, *seeds, "--store", store, "--with-parents")
     assert not changed["reused"]
     assert len(list((store / "activations").iterdir())) == 1
     assert len(list((store / "dictionaries").iterdir())) == 1
 
 
-def test_how_it_runs_does_not_change_the_hash(quickstart: dict[str, Any], sae: Sae, store: Path) -> None:
+def test_how_it_runs_does_not_change_the_hash(quickstart: dict[str, Any], sae_here: Sae, store: Path) -> None:
     words = ["--train.checkpoint_every_tokens", "50_000", "--harvest.batch", "8", "--device", "cpu"]
-    assert sae("train", "quickstart", *SMALL, *words, "--store", store)["reused"]
+    assert sae_here("train", "quickstart", *SMALL, *words, "--store", store)["reused"]
 
 
-def test_a_sweep_trains_members_as_if_alone(quickstart: dict[str, Any], sae: Sae, store: Path) -> None:
-    swept = sae("train", "quickstart", *SMALL, "--train.sweep", "{l0: [8, 4]}", "--store", store)
+def test_a_sweep_trains_members_as_if_alone(quickstart: dict[str, Any], sae_here: Sae, store: Path) -> None:
+    swept = sae_here("train", "quickstart", *SMALL, "--train.sweep", "{l0: [8, 4]}", "--store", store)
     assert len(swept["paths"]) == 2
     assert swept["path"] == swept["paths"][0] == quickstart["artifacts"]["train"]
 
 
-def test_a_damaged_artifact_is_found(quickstart: dict[str, Any], sae: Sae, store: Path, tmp_path: Path) -> None:
-    import shutil
-    import subprocess
-
-    from tests.pipelines.conftest import SAE
-
+def test_a_damaged_artifact_is_found(quickstart: dict[str, Any], sae_here: Sae, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(quickstart["artifacts"]["train"], folder)
-    assert sae("verify", folder)["damaged"] == []
+    assert sae_here("verify", folder)["damaged"] == []
     weights = bytearray((folder / "weights.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "weights.safetensors").write_bytes(weights)
-    done = subprocess.run([*SAE, "verify", str(folder)], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "weights.safetensors is damaged" in done.stderr
+    done = sae_here("verify", folder)
+    assert done["status"] == 1
+    assert done["damaged"] == ["weights.safetensors"]
+    assert "weights.safetensors is damaged" in done["said"]
 
 
 def test_the_flow_runs_on_a_real_model(sae: Sae, shared: Path, tmp_path: Path) -> None:

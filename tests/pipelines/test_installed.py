@@ -53,7 +53,6 @@ def test_the_wheel_makes_the_same_outside_the_checkout(
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "harvest" in sae("--help")
     assert "--train.l0" in sae("train", "--help")
     assert "Scorecard" in sae("run", "quickstart", *SMALL)
     for path in quickstart["artifacts"].values():

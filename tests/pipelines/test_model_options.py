@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pipelines.config import Experiment, check
-from pipelines.experiment import Run, sweep_members
+from pipelines.experiment import Run
+from pipelines.sweep import sweep_members
 from sae.core.artifact import Store
 from sae.core.errors import InputError
 
@@ -39,16 +40,6 @@ def test_options_survive_a_sweep() -> None:
     (member,) = sweep_members(check({**written, "train": {"preset": "topk"}}, "the test"))
     assert member.model_options.device_map == {"model": 0, "lm_head": "cpu"}
     assert set(map(str, member.model_options.max_memory)) == {"0", "cpu"}
-
-
-def test_a_member_is_what_its_keys_make_alone() -> None:
-    """The seed of a member moves its weights; the order of the data is the experiment's, alone as in a sweep."""
-    written = {**experiment().model_dump(mode="json", by_alias=True, exclude_none=True), "seed": 3}
-    swept = sweep_members(check({**written, "train": {"sweep": {"l0": [4, 8], "seed": [0, 1]}}}, "the test"))
-    each = [{"l0": l0, "seed": seed} for l0 in (4, 8) for seed in (0, 1)]
-    alone = [member for keys in each for member in sweep_members(check({**written, "train": keys}, "the test"))]
-    assert [member.train for member in swept] == [member.train for member in alone]
-    assert all(member.train is not None and member.train.data_seed == 3 for member in alone)
 
 
 def test_unknown_options_suggest_the_right_word() -> None:

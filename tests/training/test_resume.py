@@ -64,9 +64,9 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, kills):
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("preset", TRAINED)
-def test_every_preset_resumes_to_the_same_bits(tmp_path, preset):
-    config = CONFIG.model_copy(update={"preset": preset})
+@pytest.mark.parametrize(("preset", "moments"), [*((preset, "float32") for preset in TRAINED), ("topk", "bfloat16")])
+def test_every_preset_resumes_to_the_same_bits(tmp_path, preset, moments):
+    config = CONFIG.model_copy(update={"preset": preset, "moments": moments})
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     whole = run(tmp_path / "whole", 30, config)

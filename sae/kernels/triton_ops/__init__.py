@@ -12,3 +12,4 @@ _spelling = Spelling(LOOPS)
 topk, encode_topk, largest = _spelling.topk, _spelling.encode_topk, _spelling.largest
 encode_batchtopk, encode_threshold, above = _spelling.encode_batchtopk, _spelling.encode_threshold, _spelling.above
 sparsify, sparse_decode, descend = _spelling.sparsify, _spelling.sparse_decode, _spelling.descend
+above_and_between, marked_sums = _spelling.above_and_between, _spelling.marked_sums

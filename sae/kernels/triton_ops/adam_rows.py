@@ -7,6 +7,7 @@ clipping scale stays on the device, so that no step waits for the host.
 # pyright: reportArgumentType=false
 # (a kernel declares its constants as constexpr and is given numbers)
 
+import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from sae.core.errors import InputError
 from sae.kernels.loops import AdamStep, Slot
+from sae.kernels.rounding import seed_of
 
 WIDEST = 2048
 """Columns at a time."""
@@ -44,8 +46,8 @@ def _squares(gradient, rows, out, d, UNIT: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def _adam(
-    parameter, gradient, mean, square, scale, d, rate, beta1, beta2, correction, epsilon,
-    UNIT: tl.constexpr, WIDTH: tl.constexpr,
+    parameter, gradient, mean, square, scale, d, rate, beta1, beta2, correction, epsilon, seed,
+    UNIT: tl.constexpr, NARROW: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     clip = tl.load(scale)
@@ -55,14 +57,21 @@ def _adam(
         inside = column < d
         place = row * d + column
         g = tl.load(gradient + place, mask=inside, other=0.0) * clip
-        m = tl.load(mean + place, mask=inside, other=0.0)
-        v = tl.load(square + place, mask=inside, other=0.0)
+        m = tl.load(mean + place, mask=inside, other=0.0).to(tl.float32)
+        v = tl.load(square + place, mask=inside, other=0.0).to(tl.float32)
         m += (1 - beta1) * (g - m)
         v = beta2 * v + (1 - beta2) * g * g
         p = tl.load(parameter + place, mask=inside, other=0.0)
         p -= rate * m / (tl.sqrt(v) * correction + epsilon)
-        tl.store(mean + place, m, mask=inside)
-        tl.store(square + place, v, mask=inside)
+        if NARROW:  # as sae.kernels.rounding; float32 whose lower 16 bits are zero
+            h = place.to(tl.uint32) * 0x9E3779B1 + seed.to(tl.uint32)
+            h = (h ^ (h >> 15)) * 0x2C1B3C6D
+            h = (h ^ (h >> 12)) * 0x297A2D39
+            h ^= h >> 15
+            m = ((m.to(tl.uint32, bitcast=True) + (h & 0xFFFF)) & 0xFFFF0000).to(tl.float32, bitcast=True)
+            v = ((v.to(tl.uint32, bitcast=True) + (h >> 16)) & 0xFFFF0000).to(tl.float32, bitcast=True)
+        tl.store(mean + place, m.to(mean.dtype.element_ty), mask=inside)
+        tl.store(square + place, v.to(square.dtype.element_ty), mask=inside)
         tl.store(parameter + place, p, mask=inside)
         norm += tl.where(inside, p * p, 0.0)
     if UNIT:
@@ -91,7 +100,8 @@ def adam(slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:
     rate = how.rate / (1 - how.beta1**slot.n_steps)
     correction = (1 - how.beta2**slot.n_steps) ** -0.5
     numbers = rate, how.beta1, how.beta2, correction, how.epsilon
-    _adam[(n,)](*slot[:4], scale, d, *numbers, UNIT=slot.unit, WIDTH=_width(d))
+    seed, narrow = seed_of(slot.n_steps), slot.mean.dtype == torch.bfloat16
+    _adam[(n,)](*slot[:4], scale, d, *numbers, seed, UNIT=slot.unit, NARROW=narrow, WIDTH=_width(d))
 
 
 def _width(d: int) -> int:
