@@ -81,8 +81,8 @@ class TrainConfig(Strict):
     times what makes the mean square norm d, both of rows that are no sinks; median, mean: centred there, of all rows;
     norm: mean square norm d, not centred; none: as they are."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
-    """Adam's rate at its plateau; auto: 2.8e-3 · √(batch / d), a quarter of that for relu, jumprelu, gated and
-    crosscoder; measured for runs of 1–10 million tokens."""
+    """Adam's rate at its plateau; auto: 2.8e-3 · √(batch / d), of at most 1,024 tokens; 7e-4 · √(batch / d) for
+    relu, jumprelu, gated and crosscoder; measured for runs of 1–10 million tokens."""
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
     """Share of the steps in which the rate rises linearly from zero (SAEBench: 1,000 steps of a long run)."""
     decay_fraction: float = Field(default=0.2, ge=0, le=1)

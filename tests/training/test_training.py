@@ -12,7 +12,7 @@ from sae.synthetic import Synthetic, SyntheticConfig, mean_max_cosine
 from sae.training import Batches, TrainConfig, dead, initial, loop, one_site, result, untrained
 from sae.training.initialise import geometric_median
 from sae.training.loop import recipe_of
-from sae.training.schedule import Schedule
+from sae.training.schedule import Schedule, caution
 from sae.training.step import step
 
 DATA = Synthetic(SyntheticConfig(d=32, n_directions=64, l0=3, zipf=0.3), batch=512)
@@ -162,6 +162,12 @@ def test_the_automatic_rate_follows_batch_and_width():
     assert small(learning_rate=1e-3).schedule(400).peak == 1e-3
     assert small(batch=10**6).schedule(64).peak <= 0.02
     assert small(preset="relu").schedule(400).peak == pytest.approx(small().schedule(400).peak / 4)
+
+
+def test_runs_that_the_defaults_were_not_chosen_for_are_named():
+    assert caution(1000, 1_000_000) == caution(0, 10**9) == ()
+    assert "raise tokens" in caution(40, 40 * 512)[0]
+    assert "learning_rate" in caution(10**5, 10**8)[0]
 
 
 @pytest.mark.parametrize(("value", "cause"), [(torch.nan, "1 of its 512 tokens"), (1e30, "diverged")])
