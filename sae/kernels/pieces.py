@@ -57,8 +57,8 @@ def read_pieces(
         _read_in_python(descriptor, places.tolist(), ends.tolist(), out.data)
         return
     places, ends = np.ascontiguousarray(places), np.ascontiguousarray(ends)
-    n_threads = min(_MOST_THREADS, torch.get_num_threads())
-    failed = loop(descriptor, places.ctypes.data, ends.ctypes.data, len(ends), out.ctypes.data, AHEAD_BYTES, n_threads)
+    n, n_threads = len(ends), min(_MOST_THREADS, _n_processors())
+    failed = loop(descriptor, places.ctypes.data, ends.ctypes.data, n, out.ctypes.data, AHEAD_BYTES, n_threads)
     if failed < 0:
         raise EOFError
     if failed:
