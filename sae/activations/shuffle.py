@@ -115,7 +115,7 @@ class ShuffledBatches:
         return self.fill(step, torch.empty(self.n_in_share, self.d))
 
     def fill(self, step: int, out: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
-        """As `batch`, into `out`: of float32, or in half the time of the type in which the rows are stored."""
+        """As `batch`, into `out`: of float32, or of the type in which the rows are stored."""
         at = 0
         for held, rows in self._parts(step):
             gather(held, rows, out[at : at + len(rows)])

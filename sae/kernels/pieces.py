@@ -14,7 +14,6 @@ from collections import deque
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Int64, UInt8
 
 from sae.kernels import build
@@ -23,7 +22,7 @@ from sae.kernels.choice import VARIABLE
 AHEAD_BYTES = 16 << 20
 """Bytes that are announced and not read yet: requests for a disk to work on, few enough to stay in the page cache."""
 _MOST_THREADS = 4
-"""More do not copy faster."""
+"""Where the machine has as many processors; more do not copy faster."""
 _SHORT_BYTES = 1 << 18
 """Pieces shorter than this on average lie apart: what the system would read beyond them is not wanted."""
 _NOWAIT = int(getattr(os, "RWF_NOWAIT", 0))
@@ -58,12 +57,17 @@ def read_pieces(
         _read_in_python(descriptor, places.tolist(), ends.tolist(), out.data)
         return
     places, ends = np.ascontiguousarray(places), np.ascontiguousarray(ends)
-    n_threads = min(_MOST_THREADS, torch.get_num_threads())
-    failed = loop(descriptor, places.ctypes.data, ends.ctypes.data, len(ends), out.ctypes.data, AHEAD_BYTES, n_threads)
+    n, n_threads = len(ends), min(_MOST_THREADS, _n_processors())
+    failed = loop(descriptor, places.ctypes.data, ends.ctypes.data, n, out.ctypes.data, AHEAD_BYTES, n_threads)
     if failed < 0:
         raise EOFError
     if failed:
         raise OSError(failed, os.strerror(failed))
+
+
+def _n_processors() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read_nothing_beyond(descriptor: int) -> None:

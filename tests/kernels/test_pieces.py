@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from sae.kernels import pieces
 from sae.kernels.choice import VARIABLE
@@ -45,7 +44,7 @@ def some_pieces(longest: int, n: int = 200) -> tuple[np.ndarray, np.ndarray, np.
 def test_they_are_the_bytes_that_lie_there(
     descriptor: int, cached: bool, n_threads: int, longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    monkeypatch.setattr(pieces, "_n_processors", lambda: n_threads)
     monkeypatch.setattr(pieces, "AHEAD_BYTES", 100_000)  # some are read before the last is announced
     places, lengths, ends = some_pieces(longest)
     if not cached and hasattr(os, "posix_fadvise"):
