@@ -24,6 +24,8 @@ from sae.core.errors import InputError, WorldError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+HALF_WRITTEN = ".tmp??????"
+"""What safetensors writes to and renames then: a process that is killed leaves it behind."""
 BEFORE = ".before.json"
 _DIGESTS = ".digests.json"
 _BLOCK = 1 << 21
@@ -143,6 +145,8 @@ class Building:
             manifest: everything that the caller knows: kind, hash, inputs, parents, metrics …
         """
         (self.path / BEFORE).unlink(missing_ok=True)
+        for half_written in self.path.rglob(HALF_WRITTEN):
+            half_written.unlink()
         digests = _taken_digests(self.path)
         files = {str(f.relative_to(self.path)): f for f in sorted(self.path.rglob("*")) if f.is_file()}
         files.pop(MANIFEST, None)

@@ -50,6 +50,15 @@ def test_a_folder_without_manifest_is_replaced(tmp_path: Path) -> None:
     assert not (publish(store) / "stale").exists()
 
 
+def test_what_a_kill_left_half_written_is_not_published(tmp_path: Path) -> None:
+    with Store(tmp_path).building("things", HASH) as building:
+        (building.path / "inner").mkdir()
+        for name in ("kept.txt", ".tmpTl36yp", "inner/.tmpaB3x9Z"):
+            (building.path / name).write_text("half")
+        path = building.publish({"kind": "things", "hash": HASH, "metrics": {}}).path
+    assert sorted(f.name for f in path.rglob("*") if f.is_file()) == ["kept.txt", "manifest.json"]
+
+
 def test_the_second_builder_is_told_who_holds_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     code = f"""

@@ -71,6 +71,7 @@ def test_ctrl_c_within_a_step_waits_for_its_end_and_nothing_is_done_twice() -> N
                 signal.raise_signal(signal.SIGINT)
             return X[step : step + 64]
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
     state = sae.training.initial(X, CONFIG)
     training = Training(state, Pressed(), CONFIG)
     seen = [progress.step for progress in itertools.islice(training, 5)]
