@@ -21,6 +21,7 @@ from sae.training import Places, Progress, TrainConfig, begun, checkpoint, cut_b
 from sae.training.config import ON_AVERAGE
 from sae.training.finite import check_saved
 from sae.training.initialise import Start
+from sae.training.schedule import caution
 from sae.training.snapshot import tensors_of
 from sae.training.state import State, continued
 
@@ -81,6 +82,9 @@ class TrainingRun:
         begin = starts(sample, self._config, places)
         for part, each in zip(places.columns, begin.source + begin.target, strict=False):
             self._say(each.words if len(places.columns) == 1 else f"{part.site}: {each.words}")
+        if self._config.learning_rate == "auto":
+            for words in caution(self._config.n_steps, self._config.tokens):
+                self._say(words)
         (self._folder / START).write_text(json.dumps(_kept(begin.source[0]), indent=1) + "\n", encoding="utf-8")
         if self._config.start_from is None:
             state = begun(begin, sample, self._config, places)

@@ -31,14 +31,14 @@ from peers.quality import LIBRARIES, PEER_PRESETS, peer_run
 from sae.core.errors import WorldError
 from sae.synthetic import Stream, Truth, TruthConfig, TruthScores, controls, shape, truth_scores
 from sae.training import TrainConfig, initial, loop, result
-from sae.training.config import Preset
+from sae.training.config import CONTROLLED, Preset
 from sae.training.schedule import automatic_rate
 
 PRESETS = ("topk", "batchtopk", "jumprelu", "relu", "matryoshka")
 KEPT = Path(__file__).parent / "peers" / "quality.json"
 FACTORS = {
-    "ours": (1.0, 2.0, 4.0),
-    "saelens": (1.0, 4.0, 12.0),
+    "ours": (1.0, 0.5, 2.0),
+    "saelens": (1.0, 4.0, 12.0, 36.0),
     "dictionary_learning": (1.0, 4.0, 12.0),
     "sparsify": (1.0, 0.3, 0.1),
 }
@@ -99,7 +99,7 @@ class Runs:
 
 def ours(task: Task, run: Run, stream: Stream, test: Stream) -> dict[str, Any]:
     """Trains and scores one of ours."""
-    rate = run.factor * automatic_rate(task.truth.d, task.batch)
+    rate = run.factor * automatic_rate(task.truth.d, task.batch, run.preset in CONTROLLED)
     config = TrainConfig(
         preset=cast(Preset, run.preset),
         d_sae=run.d_sae,

@@ -81,7 +81,8 @@ class TrainConfig(Strict):
     times what makes the mean square norm d, both of rows that are no sinks; median, mean: centred there, of all rows;
     norm: mean square norm d, not centred; none: as they are."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
-    """Adam's rate at its plateau; auto: 7e-4 · √(batch / d), measured for runs of 1–10 million tokens."""
+    """Adam's rate at its plateau; auto: 2.8e-3 · √(batch / d), of at most 1,024 tokens; 7e-4 · √(batch / d) for
+    relu, jumprelu, gated and crosscoder; measured for runs of 1–10 million tokens."""
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
     """Share of the steps in which the rate rises linearly from zero (SAEBench: 1,000 steps of a long run)."""
     decay_fraction: float = Field(default=0.2, ge=0, le=1)
@@ -118,8 +119,9 @@ class TrainConfig(Strict):
     """Dead latents that predict the residual of a token; left out: half the width of the activations (Gao et
     al. 2024)."""
     dead_after_tokens: PositiveInt | Literal["auto"] = "auto"
-    """A latent that has not fired for so many tokens is dead; auto: a twentieth of the run (ours, for runs of 1–10
-    million tokens; Gao et al. 2024: 10 million)."""
+    """A latent that has not fired for so many tokens is dead; auto: a two-hundredth of the run, a
+    twentieth where dead latents are resampled (measured for runs of 1–10 million tokens; Gao et al. 2024: 10
+    million)."""
     resample: bool | Literal["auto"] = "auto"
     """Whether dead latents begin anew in the first half of a run (Bricken et al. 2023); auto: relu only."""
     resample_times: PositiveInt = 4
@@ -213,7 +215,8 @@ class TrainConfig(Strict):
 
     def schedule(self, d: int) -> Schedule:
         """The learning rate of every step, for activations of width d."""
-        peak = self.learning_rate if self.learning_rate != "auto" else automatic_rate(d, self.batch)
+        automatic = automatic_rate(d, self.batch, self.preset in CONTROLLED)
+        peak = automatic if self.learning_rate == "auto" else self.learning_rate
         return Schedule(peak, self.n_steps, self.warmup_fraction, self.decay_fraction)
 
 

@@ -1,25 +1,38 @@
-"""Dead latents: those that have not fired for a number of tokens.
+"""Dead latents: those that have not fired for a number of tokens, and what keeps them from coming back too loud.
 
-Gao et al. 2024 count a latent as dead after 10 million tokens, in runs of billions. A run of a few million needs a
-window that leaves dead latents time to come back: auto is `RUN_SHARE` of the run, at most 10 million tokens and
-at least a few batches.
+1. Gao et al. 2024 count a latent as dead after 10 million tokens, in runs of billions. A run of a few million needs a
+   window that leaves dead latents time to come back: auto is a share of the run, at most 10 million tokens and
+   at least a few batches.
+2. AuxK pulls at a dead latent as long as it does not fire, always in the same direction, and Adam makes full steps of
+   the smallest gradients. Its encoder row then grows to several times the norm of the others; when it passes the
+   selection at last it fires everywhere, and takes the place of latents that know better. So a dead row is kept no
+   longer, and its bias no higher, than the living ones' are in the mean (`hold_back`).
+
+A million rows of "1024-in-128" (topk, seed 0, a rate of 2.8e-3 · √(batch / d)), MCC / FVU / dead: without AuxK
+.698 / .119 / .085; with it, dead after a twentieth of the run, .659 / .165 / .123; after a two-hundredth .737 / .130 /
+.005; and held back .756 / .112 / .004.
 """
 
 from typing import Literal
 
+import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-RUN_SHARE = 1 / 20
+from sae.dictionary import Dictionary, MatchingPursuit
+
+RUN_SHARE = 1 / 200
+RESAMPLE_SHARE = 1 / 20
+"""Where dead latents begin anew instead: there a latent that is merely rare would lose what it knows."""
 LONGEST = 10_000_000
 FEWEST_BATCHES = 4
 
 
-def window(dead_after_tokens: int | Literal["auto"], tokens: int, batch: int) -> int:
+def window(dead_after_tokens: int | Literal["auto"], tokens: int, batch: int, share: float = RUN_SHARE) -> int:
     """Tokens without firing after which a latent is dead."""
     if dead_after_tokens != "auto":
         return dead_after_tokens
-    return max(min(int(tokens * RUN_SHARE), LONGEST), FEWEST_BATCHES * batch)
+    return max(min(int(tokens * share), LONGEST), FEWEST_BATCHES * batch)
 
 
 def count(tokens_since_fired: Int64[Tensor, "d_sae"], fired: Bool[Tensor, "d_sae"], n_tokens: int) -> None:
@@ -30,3 +43,18 @@ def count(tokens_since_fired: Int64[Tensor, "d_sae"], fired: Bool[Tensor, "d_sae
 def is_dead(tokens_since_fired: Int64[Tensor, "d_sae"], after: int) -> Bool[Tensor, "d_sae"]:
     """Latents that have not fired for `after` tokens."""
     return tokens_since_fired >= after
+
+
+@torch.no_grad()
+def hold_back(dictionary: Dictionary, dead: Bool[Tensor, "d_sae"]) -> None:
+    """Shortens the encoder rows of dead latents to the mean norm of the others, and lowers their biases to the mean, in
+    place; unit rows of matching pursuit are what they are.
+    """
+    latents = dead.nonzero().flatten()
+    if not 0 < len(latents) < len(dead) or isinstance(dictionary.config.activation, MatchingPursuit):
+        return
+    norms = dictionary.encoder_rows.norm(dim=1)
+    shorter = (norms[~dead].mean() / norms[latents]).clamp(max=1)
+    dictionary.encoder_rows[latents] *= shorter[:, None]
+    bias = dictionary.b_enc
+    bias[latents] = bias[latents].minimum(bias[~dead].mean())

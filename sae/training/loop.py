@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.kernels import AdamStep
+from sae.objective import AuxK
 from sae.parallel import Mesh, token_mean
 from sae.training import dead
 from sae.training.config import TrainConfig
@@ -67,19 +68,22 @@ def loop(
 def recipe_of(state: State, config: TrainConfig, term: Term = NO_TERM, mesh: Mesh = ALONE) -> Recipe:
     """Objective, schedule and limits of a run."""
     d = state.dictionary.d_in
+    objective, anew = objective_of(config, d), resamples(config)
+    share = dead.RESAMPLE_SHARE if anew else dead.RUN_SHARE
     return Recipe(
-        objective=objective_of(config, d),
+        objective=objective,
         schedule=config.schedule(d),
-        dead_after=dead.window(config.dead_after_tokens, config.tokens, config.batch),
+        dead_after=dead.window(config.dead_after_tokens, config.tokens, config.batch, share),
         adam=AdamStep(0.0, config.clip, config.beta1, config.beta2, config.epsilon),
         rows=rows_of(config),
-        resampling=Resampling(config.resample_times * resamples(config), config.resample_size, config.seed or 0),
+        resampling=Resampling(config.resample_times * anew, config.resample_size, config.seed or 0),
         threshold_rate=config.threshold_rate,
         precision=getattr(torch, config.precision),
         selection=None if config.selection == "as_precision" else getattr(torch, config.selection),
         accumulate=config.accumulate,
         term=term,
         mesh=mesh,
+        hold_dead=isinstance(objective.auxiliary, AuxK),
     )
 
 

@@ -2,36 +2,31 @@
 
 Published rates (2e-4 to 3e-4) are tuned for hundreds of millions of tokens. `automatic_rate` is for 1–10 million:
 
-    rate = 7e-4 · √(batch / d)
+    rate = 2.8e-3 · √(min(batch, 1024) / d)      7e-4 · √(batch / d), at most 2e-2, where a controller moves a penalty
 
-A unit decoder row turns by about rate · √d radians a step, hence √d; √batch is the usual rule for Adam. Measured
-with AuxK (then without its ReLU), l0 16, on held-out tokens, as FVU / share of dead latents:
+1. A unit decoder row turns by about rate · √d radians a step, hence √d; √batch is the usual rule for Adam, up to the
+   0.09 radians a step that no larger batch makes bearable: on the microworld (d 128, d_sae 512, l0 16, 4M tokens in
+   batches of 4096) 4e-3 gives FVU .0036 with no latent dead, 8e-3 .0031 / .002, 1.6e-2 .0035 / .039.
+2. What a rate does depends on what becomes of dead latents (`sae.training.dead`): before they were held back, the
+   synthetic data bore only half of it. `scripts/study_defaults.py` measures it, the README has the table.
+3. Controllers are tuned for the lower rate; at a higher one relu leaves more latents dead.
 
-| rate | stories, d 64 | synthetic, d 128 | synthetic, d 512 | stories | synthetic, d 128 |
-| | 1M tokens, batch 4096 | the same | 0.5M, batch 4096 | 1M, batch 1024 | 1M, batch 1024 |
-|---|---|---|---|---|---|
-| 5e-4 | .274 / 0 | .475 / 0 | | | |
-| 2e-3 | .102 / 0 | .405 / 0 | .365 / 0 | | |
-| 4e-3 | .072 / 0 | .332 / 0 | .258 / .005 | .045 / 0 | .229 / .002 |
-| 8e-3 | .058 / 0 | .260 / 0 | .267 / .003 | .038 / .002 | .218 / .001 |
-| 1.6e-2 | .054 / .001 | .239 / .002 | | | |
-
-After 4M tokens of stories in batches of 4096: 2e-3 .051, 4e-3 .041, 8e-3 .036, 1.6e-2 .034, dead at most .003;
-a batch of 1024 reaches .038 after 1M tokens. At d 512, 1.6e-2 is too high: FVU .65, 44 % dead on the way. Longer runs
-and wider models are not measured; give `learning_rate` there.
-(d_sae 1024, 2048 at d 512; stories: residual stream of a 260k-parameter story model.)
-
-Those data would bear twice or three times the rule's rate. The microworld, whose full stops have norms twenty times
-the other tokens', does not: after 4M tokens in batches of 4096 (d 128, d_sae 1024, with ReLU) 2e-3 gives FVU .0005,
-.14 dead; 2.8e-3 .0005, .21; 5.7e-3 .0004, .42. The rule is a middle way between the two.
+`caution` says where a run is outside of what was measured.
 """
 
 import math
 from typing import NamedTuple
 
-_PER_ROOT = 7e-4
-_HIGHEST = 2e-2
-"""Above it latents die faster than AuxK revives them (0.03: 16 % dead on stories, with AuxK)."""
+_PER_ROOT = 2.8e-3
+_CONTROLLED_PER_ROOT = 7e-4
+_LARGEST_BATCH = 1024
+"""Tokens from which on a larger batch bears no higher rate."""
+_CONTROLLED_HIGHEST = 2e-2
+
+FEWEST_STEPS = 250
+"""Of the shortest runs that defaults were chosen for; l0 and dead latents need some hundred."""
+MOST_TOKENS = 10_000_000
+"""Of the longest."""
 
 
 class Schedule(NamedTuple):
@@ -55,6 +50,26 @@ class Schedule(NamedTuple):
         return falling if falling < 1 else 0.0
 
 
-def automatic_rate(d: int, batch: int) -> float:
-    """The plateau that suits runs of 1–10 million tokens, for activations of width d in batches of `batch`."""
-    return min(_PER_ROOT * math.sqrt(batch / d), _HIGHEST)
+def automatic_rate(d: int, batch: int, controlled: bool = False) -> float:
+    """The plateau that suits runs of 1–10 million tokens.
+
+    Args:
+        d: width of the activations.
+        batch: tokens a step.
+        controlled: whether a controller moves a penalty.
+    """
+    if controlled:
+        return min(_CONTROLLED_PER_ROOT * math.sqrt(batch / d), _CONTROLLED_HIGHEST)
+    return _PER_ROOT * math.sqrt(min(batch, _LARGEST_BATCH) / d)
+
+
+def caution(n_steps: int, tokens: int) -> tuple[str, ...]:
+    """Why the defaults may not suit a run; nothing where they were chosen for its length, or it is not trained."""
+    if 0 < n_steps < FEWEST_STEPS:
+        few = f"{n_steps} steps are fewer than the {FEWEST_STEPS} that the defaults need to learn and to reach l0"
+        return (f"{few}: raise tokens, or lower batch",)
+    if tokens > MOST_TOKENS and n_steps:
+        return (
+            f"the defaults are measured up to {MOST_TOKENS:,} tokens; for {tokens:,} try a lower learning_rate too",
+        )
+    return ()

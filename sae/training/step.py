@@ -61,6 +61,8 @@ class Recipe(NamedTuple):
     term: Term = NoTerm()
     mesh: Mesh = ALONE
     """Its data axis divides every batch."""
+    hold_dead: bool = False
+    """Whether dead latents are held back (`sae.training.dead`)."""
 
 
 class Stepped(NamedTuple):
@@ -94,6 +96,8 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
     passed = backward(dictionary, batch, term, situation, Passes(recipe.objective, recipe.accumulate, recipe.precision))
     n_tokens = data.total(len(batch.x))
     norm = _moved(state, batch, passed, recipe, n_tokens)
+    if recipe.hold_dead:
+        dead.hold_back(dictionary, is_dead)
     r = levels.weight(recipe.schedule, state.step)
     _keep_count(state, passed, n_tokens, recipe.threshold_rate)
     levels.follow(dictionary, state.controller, r)

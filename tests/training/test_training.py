@@ -12,7 +12,7 @@ from sae.synthetic import Synthetic, SyntheticConfig, mean_max_cosine
 from sae.training import Batches, TrainConfig, dead, initial, loop, one_site, result, untrained
 from sae.training.initialise import geometric_median
 from sae.training.loop import recipe_of
-from sae.training.schedule import Schedule
+from sae.training.schedule import Schedule, caution
 from sae.training.step import step
 
 DATA = Synthetic(SyntheticConfig(d=32, n_directions=64, l0=3, zipf=0.3), batch=512)
@@ -120,6 +120,25 @@ def test_dead_counters_begin_again_when_a_latent_fires():
     assert dead.is_dead(state.tokens_since_fired, 522).sum() == (~fired).sum()
 
 
+def test_dead_latents_come_back_no_louder_than_the_others():
+    """AuxK pulls at 32 latents that cannot fire: held back they stay as long as the others, else they outgrow them."""
+
+    def longest(hold: bool) -> float:
+        config = small(dead_after_tokens=512, learning_rate=3e-2, tokens=512 * 30)
+        state = initial(DATA.batch(10**6), config)
+        dictionary, recipe = state.dictionary, recipe_of(state, config)._replace(hold_dead=hold)
+        for i in range(30):
+            with torch.no_grad():
+                dictionary.b_enc[:32] = -100.0
+            step(state, DATA.batch(i), recipe)
+        norms = dictionary.encoder_rows.detach().norm(dim=1)
+        return float(norms[:32].max() / norms[32:].mean())
+
+    assert recipe_of(initial(DATA.batch(10**6), small()), small()).hold_dead
+    assert longest(True) < 1.05
+    assert longest(False) > 1.2
+
+
 def test_the_dead_window_follows_the_run():
     assert dead.window(123, 10**6, 4096) == 123
     assert dead.window("auto", 10**12, 4096) == 10_000_000
@@ -142,6 +161,13 @@ def test_the_automatic_rate_follows_batch_and_width():
     assert small().schedule(400).peak == pytest.approx(small().schedule(100).peak / 2)
     assert small(learning_rate=1e-3).schedule(400).peak == 1e-3
     assert small(batch=10**6).schedule(64).peak <= 0.02
+    assert small(preset="relu").schedule(400).peak == pytest.approx(small().schedule(400).peak / 4)
+
+
+def test_runs_that_the_defaults_were_not_chosen_for_are_named():
+    assert caution(1000, 1_000_000) == caution(0, 10**9) == ()
+    assert "raise tokens" in caution(40, 40 * 512)[0]
+    assert "learning_rate" in caution(10**5, 10**8)[0]
 
 
 @pytest.mark.parametrize(("value", "cause"), [(torch.nan, "1 of its 512 tokens"), (1e30, "diverged")])
