@@ -14,7 +14,7 @@
 #include <fcntl.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#ifdef __F16C__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
@@ -109,11 +109,40 @@ template <class T>
 inline void widen(const T* x, i64 d, float* __restrict out) {
     for (i64 i = 0; i < d; i++) out[i] = number(x[i]);
 }
+
+// A batch is written past the cache where its rows lie so that this can be done: what is written would have to be fetched
+// first, and throw out what a thread that fills the next buffer works on.
+#ifdef __AVX__
+inline bool past_cache(const void* out) { return reinterpret_cast<uintptr_t>(out) % 32 == 0; }
+inline void copy_row(const char* row, i64 n_bytes, char* __restrict out) {
+    i64 i = 0;
+    if (past_cache(out))
+        for (; i + 4 * 32 <= n_bytes; i += 4 * 32) {
+            const __m256i* from = reinterpret_cast<const __m256i*>(row + i);
+            __m256i* to = reinterpret_cast<__m256i*>(out + i);
+            const __m256i a = _mm256_loadu_si256(from), b = _mm256_loadu_si256(from + 1);
+            const __m256i c = _mm256_loadu_si256(from + 2), d = _mm256_loadu_si256(from + 3);
+            _mm256_stream_si256(to, a), _mm256_stream_si256(to + 1, b);
+            _mm256_stream_si256(to + 2, c), _mm256_stream_si256(to + 3, d);
+        }
+    std::memcpy(out + i, row + i, size_t(n_bytes - i));
+}
+inline void written() { _mm_sfence(); }
+#else
+inline void copy_row(const char* row, i64 n_bytes, char* __restrict out) { std::memcpy(out, row, size_t(n_bytes)); }
+inline void written() {}
+#endif
+
 #ifdef __F16C__
+inline __m256 eight(const float16* x) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))); }
 inline void widen(const float16* x, i64 d, float* __restrict out) {
     i64 i = 0;
-    for (; i + 8 <= d; i += 8)
-        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
+    if (past_cache(out))
+        for (; i + 16 <= d; i += 16) {
+            const __m256 a = eight(x + i), b = eight(x + i + 8);
+            _mm256_stream_ps(out + i, a), _mm256_stream_ps(out + i + 8, b);
+        }
+    for (; i + 8 <= d; i += 8) _mm256_storeu_ps(out + i, eight(x + i));
     for (; i < d; i++) out[i] = _cvtsh_ss(x[i].bits);
 }
 #endif
@@ -129,11 +158,15 @@ inline void widen(const int8_t* x, i64 d, float* __restrict out) {
 constexpr i64 AHEAD = 4, LINE = 64;
 template <class Write>
 void each_row(const char* rows, i64 row_bytes, const i64* which, i64 n, int n_threads, Write write) {
-#pragma omp parallel for schedule(static) num_threads(n_threads)
-    for (i64 r = 0; r < n; r++) {
-        const char* next = rows + which[std::min(r + AHEAD, n - 1)] * row_bytes;
-        for (i64 i = 0; i < row_bytes; i += LINE) __builtin_prefetch(next + i);
-        write(r, rows + which[r] * row_bytes);
+#pragma omp parallel num_threads(n_threads)
+    {
+#pragma omp for schedule(static)
+        for (i64 r = 0; r < n; r++) {
+            const char* next = rows + which[std::min(r + AHEAD, n - 1)] * row_bytes;
+            for (i64 i = 0; i < row_bytes; i += LINE) __builtin_prefetch(next + i);
+            write(r, rows + which[r] * row_bytes);
+        }
+        written();
     }
 }
 
@@ -169,7 +202,7 @@ int read_pieces(int file, const i64* places, const i64* ends, i64 n, char* targe
 
 void gather_stored(const char* rows, i64 row_bytes, const i64* which, i64 n, i64, char* out, i64 stride, int n_threads) {
     each_row(rows, row_bytes, which, n, n_threads,
-             [=](i64 r, const char* row) { std::memcpy(out + r * stride, row, size_t(row_bytes)); });
+             [=](i64 r, const char* row) { copy_row(row, row_bytes, out + r * stride); });
 }
 void gather_float16(const char* rows, i64 row_bytes, const i64* which, i64 n, i64 d, float* out, i64 stride, int n_threads) {
     gather<float16>(rows, row_bytes, which, n, d, out, stride, n_threads);
