@@ -46,7 +46,7 @@ class ConsoleProgress:
         parts = [f"{done / max(total, 1):4.0%}", f"{_short(done)}/{_short(total)} {self._unit}"]
         if rate > 0:
             parts += [f"{_short(rate)}/s", f"{_clock((total - done) / rate)} left"]
-        parts += [f"{name} {value:.4g}" for name, value in values.items()]
+        parts += [f"{name} {_figure(value)}" for name, value in values.items()]
         return f"  {self._stage:<9} " + "  ".join(parts)
 
     def _write(self, line: str, final: bool) -> None:
@@ -55,6 +55,11 @@ class ConsoleProgress:
         else:
             self._stream.write(line + "\n")
         self._stream.flush()
+
+
+def _figure(value: float) -> str:
+    """Four digits; a large count as counts are shown."""
+    return _short(value) if value >= 10_000 and float(value).is_integer() else f"{value:.4g}"
 
 
 def _short(number: float) -> str:

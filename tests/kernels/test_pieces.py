@@ -72,4 +72,6 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("spelt")
 def test_no_pieces_are_nothing(descriptor: int) -> None:
-    read_pieces(descriptor, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))
+    out = np.full(3, 7, np.uint8)
+    read_pieces(descriptor, np.zeros(0, np.int64), np.zeros(0, np.int64), out)
+    assert (out == 7).all()
