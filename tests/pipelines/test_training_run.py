@@ -17,6 +17,7 @@ from pipelines.train import Job, TrainConfig
 from sae.activations.reader import Activations
 from sae.core.artifact import Artifact
 from sae.core.errors import InputError, WorldError
+from sae.core.measures import fvu
 from sae.training import validation_scores
 from tests.activations.conftest import write
 from tests.activations.test_harvest_stage import Heard
@@ -142,9 +143,7 @@ def test_validation_is_logged_when_due_and_touches_nothing(tmp_path: Path, toget
     assert scores == {k: v for k, v in records(tmp_path / "often" / "0")[-1].items() if k.startswith("validation_")}
     assert metrics["last_validation_fvu"] == scores["validation_fvu"]
     assert scores["validation_n_tokens"] == len(rows) == 100
-    assert scores["validation_fvu"] == pytest.approx(
-        sae.core.measures.fvu(rows, sae.load(tmp_path / "often" / "0")(rows).detach())
-    )
+    assert scores["validation_fvu"] == pytest.approx(fvu(rows, sae.load(tmp_path / "often" / "0")(rows).detach()))
 
 
 def test_milestones_stay_for_good_and_load_as_they_are(tmp_path: Path, together: Any) -> None:
@@ -273,6 +272,6 @@ def test_the_validation_scores_are_those_of_the_whole_sample() -> None:
     x = torch.randn(5000, 8)
     code = dictionary.encode(x)
     scores = validation_scores(dictionary, x)
-    assert scores["validation_fvu"] == pytest.approx(sae.core.measures.fvu(x, dictionary(x).detach()))
+    assert scores["validation_fvu"] == pytest.approx(fvu(x, dictionary(x).detach()))
     assert scores["validation_l0"] == float(code.l0().double().mean())
     assert scores["validation_dead_fraction"] == float((~code.fired()).double().mean())
