@@ -2,51 +2,66 @@
 """How much of a known dictionary is found, by ours and by three other libraries, on the same rows.
 
     python scripts/bench_quality.py [--quick] [--json FILE] [--peers [NAMES]] [--presets topk,relu] [--d-sae 1024,2048]
-                                    [--runs FILE] [--only-compare]
+                                    [--runs FILE] [--only-compare] [--minutes N]
 
 The data are the stream of the shape "1024-in-128" (`sae.synthetic`), a million rows; every library's first run, on seed
 0, is at its own default rate and at multiples of it; the rate with the highest MCC is chosen, and seeds 1 and 2 are
 trained at it and at the default. A seed is that of the weights and names the rows trained on; the truth and the rows
 that everything is scored on are the same for all. Each run is one entry of a file of runs, written when it is done: a
-run that is there is not made again. Ours go to `--runs`, those of the peers (`--peers`: SAELens, dictionary_learning,
-sparsify, in environments of their own) to scripts/peers/quality.json, which is kept; a plain run compares with what is
-there. l0 is 6 for all; where a peer has a penalty instead, it is bisected until l0 is within a tenth, at the default
-rate on seed 0.
+run that is there is not made again, and several processes may share a file. Ours go to `--runs`, those of the peers
+(`--peers`: SAELens, dictionary_learning, sparsify, in environments of their own) to scripts/peers/quality.json, which
+is kept; a plain run compares with what is there. l0 is 6 for all; where a peer has a penalty instead, one is sought for
+every rate on seed 0 until l0 is within a tenth, and kept for the other seeds; a run's `tries` say which were made. A
+peer that comes no nearer is shown and is no target.
 
 Rows of the file: {name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
 """
 
 import argparse
+import contextlib
+import fcntl
+import itertools
 import json
+import os
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from bench_reading import Row, row, show
-from peers.quality import LIBRARIES, PEER_PRESETS, peer_run
+from peers.quality import LIBRARIES, PEER_PRESETS, Guess, peer_run
 
 from sae.core.errors import WorldError
 from sae.synthetic import Stream, Truth, TruthConfig, TruthScores, controls, shape, truth_scores
 from sae.training import TrainConfig, initial, loop, result
-from sae.training.config import CONTROLLED, Preset
-from sae.training.schedule import automatic_rate
+from sae.training.config import Preset
 
 PRESETS = ("topk", "batchtopk", "jumprelu", "relu", "matryoshka")
 KEPT = Path(__file__).parent / "peers" / "quality.json"
 FACTORS = {
     "ours": (1.0, 0.5, 2.0),
-    "saelens": (1.0, 4.0, 12.0, 36.0),
+    "saelens": (1.0, 12.0, 36.0),
     "dictionary_learning": (1.0, 4.0, 12.0),
     "sparsify": (1.0, 0.3, 0.1),
 }
 """Of the default rate. Two peers' are for runs of hundreds of millions of rows, sparsify's kills latents here."""
+OTHER_FACTORS = {
+    ("saelens", "topk"): (1.0, 4.0, 12.0, 36.0),
+    ("saelens", "relu"): (1.0, 4.0, 12.0),
+    ("saelens", "jumprelu"): (1.0, 4.0, 12.0),
+    ("dictionary_learning", "relu"): (1.0, 0.3, 4.0),
+    ("dictionary_learning", "jumprelu"): (1.0, 12.0, 48.0),
+}
+"""Where a preset's default is another one, or a penalty has to be sought for each."""
 SEEDS = (0, 1, 2)
 T_OF_TWO = 4.303
 """Student's t at 0.975 with two degrees of freedom."""
 COMPARED = ("mcc", "f1")
+WITHIN = 0.11
+"""Of l0; a hair more than what is sought on seed 0, for the other seeds."""
 
 
 class Task(NamedTuple):
@@ -80,6 +95,17 @@ class Run(NamedTuple):
         return f"{self.library}/{self.preset}/{self.d_sae}/rate x{self.factor:g}/seed {self.seed}"
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other process is in a block with this folder."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 class Runs:
     """A file of runs that are done."""
 
@@ -88,10 +114,13 @@ class Runs:
         self.done: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
     def add(self, run: Run, found: dict[str, Any]) -> None:
-        self.done[run.key] = found
-        written = self._file.with_suffix(".partial")
-        written.write_text(json.dumps(self.done, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        written.replace(self._file)
+        with _alone(self._file.parent):
+            if self._file.is_file():  # another process may have added to it
+                self.done |= json.loads(self._file.read_text(encoding="utf-8"))
+            self.done[run.key] = found
+            written = self._file.with_suffix(".partial")
+            written.write_text(json.dumps(self.done, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            written.replace(self._file)
 
     def value(self, run: Run, number: str) -> float:
         return self.done[run.key]["scores"][number]["value"]
@@ -99,16 +128,17 @@ class Runs:
 
 def ours(task: Task, run: Run, stream: Stream, test: Stream) -> dict[str, Any]:
     """Trains and scores one of ours."""
-    rate = run.factor * automatic_rate(task.truth.d, task.batch, run.preset in CONTROLLED)
     config = TrainConfig(
         preset=cast(Preset, run.preset),
         d_sae=run.d_sae,
         l0=task.l0,
         tokens=task.n_tokens,
         batch=task.batch,
-        learning_rate="auto" if run.factor == 1 else rate,
         seed=run.seed,
     )
+    rate = run.factor * config.schedule(task.truth.d).peak
+    if run.factor != 1:
+        config = config.model_copy(update={"learning_rate": rate})
     start = time.perf_counter()
     state = initial(stream.rows(0, 16 * task.batch), config)
     for _ in loop(state, stream, config):
@@ -131,17 +161,40 @@ def written(scores: TruthScores) -> dict[str, Any]:
     return {"scores": numbers, "n_rows_scored": scores.n_rows}
 
 
-def made(task: Task, run: Run, runs: Runs, folder: Path) -> None:
-    """Makes a run if it is not there."""
+class LateError(Exception):
+    """No time is left for another run."""
+
+
+class Until(NamedTuple):
+    """Where runs are made, and until when."""
+
+    folder: Path
+    """For rows and what peers write."""
+    end: float
+    """Monotonic seconds."""
+
+
+def factors(library: str, preset: str) -> tuple[float, ...]:
+    """Multiples of the default rate that are tried."""
+    return OTHER_FACTORS.get((library, preset), FACTORS[library])
+
+
+def made(task: Task, run: Run, runs: Runs, until: Until) -> None:
+    """Makes a run if it is not there.
+
+    Raises:
+        LateError: there is no time.
+    """
     if run.key in runs.done:
         return
+    if time.monotonic() > until.end:
+        raise LateError
     truth = Truth(task.truth)
     stream, test = truth.stream(f"train {run.seed}", task.batch), truth.stream("test")
     if run.library == "ours":
         found = ours(task, run, stream, test)
     else:
-        penalty = _penalty(run, runs)
-        found = peer_run(run, task, stream, test, folder, penalty)
+        found = peer_run(run, task, stream, test, until.folder, _penalty(run, runs))
         scores = truth_scores(test, found.pop("coder"), n_scored(task))
         found |= written(scores)
     runs.add(run, found)
@@ -149,26 +202,32 @@ def made(task: Task, run: Run, runs: Runs, folder: Path) -> None:
     sys.stderr.write(f"{run.key}: {numbers}, {found['seconds']:.0f} s\n")
 
 
-def _penalty(run: Run, runs: Runs) -> float | None:
-    """What was bisected at the default rate on seed 0; none before that."""
-    first = Run(run.library, run.preset, run.d_sae, 1.0, 0)
-    return runs.done.get(first.key, {}).get("penalty")
+def _penalty(run: Run, runs: Runs) -> Guess:
+    """What seed 0 found at this rate; before that what it found at another, to begin with."""
+    there = {f: runs.done[key] for f in factors(run.library, run.preset) if (key := _first(run, f)) in runs.done}
+    if run.factor in there:
+        return Guess(there[run.factor]["penalty"], final=True)
+    return Guess(next(reversed(there.values()))["penalty"] if there else 1.0, final=False)
+
+
+def _first(run: Run, factor: float) -> str:
+    return run._replace(factor=factor, seed=0).key
 
 
 def chosen(library: str, preset: str, d_sae: int, runs: Runs) -> float | None:
     """The factor with the highest MCC on seed 0; none where nothing was measured."""
-    there = [f for f in FACTORS[library] if Run(library, preset, d_sae, f, 0).key in runs.done]
+    there = [f for f in factors(library, preset) if Run(library, preset, d_sae, f, 0).key in runs.done]
     return max(there, key=lambda f: runs.value(Run(library, preset, d_sae, f, 0), "mcc"), default=None)
 
 
-def measure(task: Task, library: str, preset: str, d_sae: int, runs: Runs, folder: Path) -> None:
+def measure(task: Task, library: str, preset: str, d_sae: int, runs: Runs, until: Until) -> None:
     """All runs of one library, preset and width."""
-    for factor in FACTORS[library]:
-        made(task, Run(library, preset, d_sae, factor, 0), runs, folder)
+    for factor in factors(library, preset):
+        made(task, Run(library, preset, d_sae, factor, 0), runs, until)
     best = chosen(library, preset, d_sae, runs)
     for factor in dict.fromkeys([best or 1.0, 1.0]):
         for seed in SEEDS:
-            made(task, Run(library, preset, d_sae, factor, seed), runs, folder)
+            made(task, Run(library, preset, d_sae, factor, seed), runs, until)
 
 
 class Mean(NamedTuple):
@@ -189,34 +248,39 @@ def mean(library: str, preset: str, d_sae: int, factor: float, runs: Runs, numbe
     return Mean(statistics.fmean(values), spread, len(values))
 
 
-def compared(task: Task, preset: str, d_sae: int, own: Runs, kept: Runs) -> list[Row]:
-    """Ours at the best rate and at the default beside the peers at theirs."""
+def compared(preset: str, d_sae: int, own: Runs, kept: Runs) -> list[Row]:
+    """Ours at the best rate and at the default beside the peers at theirs; a peer of another l0 is no target."""
+    if chosen("ours", preset, d_sae, own) is None:
+        return []
     found: list[Row] = []
     for label in ("best", "default"):
+
+        def factor(library: str, runs: Runs, label: str = label) -> float:
+            return (chosen(library, preset, d_sae, runs) or 1.0) if label == "best" else 1.0
+
+        there = [library for library in LIBRARIES if chosen(library, preset, d_sae, kept) is not None]
+        beside = {library: factor(library, kept) for library in there}
+        equal = [lib for lib, f in beside.items() if _near(mean(lib, preset, d_sae, f, kept, "l0").value)]
         for number in COMPARED:
-            others = {}
-            for library in LIBRARIES:
-                factor = chosen(library, preset, d_sae, kept)
-                if factor is not None:
-                    others[library] = mean(library, preset, d_sae, factor if label == "best" else 1.0, kept, number)
-            factor = (chosen("ours", preset, d_sae, own) or 1.0) if label == "best" else 1.0
-            value = mean("ours", preset, d_sae, factor, own, number)
-            against = "; ".join(f"{name} {other}" for name, other in others.items())
-            target = max((other.value for other in others.values()), default=None)
-            name = f"{preset}_{d_sae}_{number}_{label}"
-            found.append(row(name, value.value, f"{number}, {value}, rate x{factor:g}", against, target))
-    for number in ("dead_fraction", "l0", "fvu", "found", "uniqueness", "absorbed"):
-        factor = chosen("ours", preset, d_sae, own) or 1.0
-        value = (
-            mean("ours", preset, d_sae, factor, own, number) if _defined(own, preset, d_sae, factor, number) else None
-        )
-        if value is not None:
-            found.append(row(f"{preset}_{d_sae}_{number}", value.value, f"{number}, {value}"))
+            others = {lib: mean(lib, preset, d_sae, f, kept, number) for lib, f in beside.items()}
+            value = mean("ours", preset, d_sae, factor("ours", own), own, number)
+            against = "; ".join(
+                f"{lib} {other}, rate x{beside[lib]:g}{'' if lib in equal else ', not at this l0'}"
+                for lib, other in others.items()
+            )
+            target = max((others[lib].value for lib in equal), default=None)
+            name, unit = f"{preset}_{d_sae}_{number}_{label}", f"{number}, {value}, rate x{factor('ours', own):g}"
+            found.append(row(name, value.value, unit, against, target))
+        for number in ("dead_fraction", "l0", "fvu", "found", "uniqueness", "absorbed"):
+            if _defined(own, preset, d_sae, factor("ours", own), number):
+                value = mean("ours", preset, d_sae, factor("ours", own), own, number)
+                found.append(row(f"{preset}_{d_sae}_{number}_{label}", value.value, f"{number}, {value}"))
     return found
 
 
-def _defined(own: Runs, preset: str, d_sae: int, factor: float, number: str) -> bool:
-    return own.done[Run("ours", preset, d_sae, factor, 0).key]["scores"][number]["value"] is not None
+def _near(l0: float) -> bool:
+    """Whether it is what all are asked for; TopK may have fewer, where pre-activations are negative."""
+    return abs(l0 / FULL.l0 - 1) <= WITHIN
 
 
 def control_rows(task: Task, d_sae: int) -> list[Row]:
@@ -234,39 +298,46 @@ def main() -> None:
     parser.add_argument("--presets", default=",".join(PRESETS))
     parser.add_argument("--d-sae", default="", help="widths of the dictionaries; left out: all of the task")
     parser.add_argument("--only-compare", action="store_true", help="no run is made")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no run is begun after so many")
     options = parser.parse_args()
     task = QUICK if options.quick else FULL
     widths = tuple(int(width) for width in options.d_sae.split(",") if width) or task.d_sae
     with tempfile.TemporaryDirectory() as folder:
+        until = Until(Path(folder), time.monotonic() + 60 * options.minutes)
         own, kept = (
-            Runs(options.runs or Path(folder) / "runs.json"),
-            Runs(Path(folder) / "none" if options.quick else KEPT),
+            Runs(options.runs or until.folder / "runs.json"),
+            Runs(until.folder / "none" if options.quick else KEPT),
         )
         found: list[Row] = []
-        for d_sae in widths:
-            for preset in options.presets.split(","):
-                for library in [name for name in options.peers.split(",") if name]:
-                    _measure_peer(task, library, preset, d_sae, kept, Path(folder))
-                if options.peers:
-                    continue
+        peers, presets = ([name for name in text.split(",") if name] for text in (options.peers, options.presets))
+        for d_sae, preset in itertools.product(widths, presets):
+            for library in peers:
+                _measure_peer(task, library, preset, d_sae, kept, until)
+            if not peers:
                 if not options.only_compare:
-                    measure(task, "ours", preset, d_sae, own, Path(folder))
-                more = compared(task, preset, d_sae, own, kept)
-                show(more)
-                found += more
-            if not options.peers:
-                more = control_rows(task, d_sae)
-                show(more)
-                found += more
+                    _in_time(task, "ours", preset, d_sae, own, until)
+                found += _shown(compared(preset, d_sae, own, kept))
+        for d_sae in () if peers else widths:
+            found += _shown(control_rows(task, d_sae))
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
-def _measure_peer(task: Task, library: str, preset: str, d_sae: int, kept: Runs, folder: Path) -> None:
+def _shown(more: list[Row]) -> list[Row]:
+    show(more)
+    return more
+
+
+def _in_time(task: Task, library: str, preset: str, d_sae: int, runs: Runs, until: Until) -> None:
+    with contextlib.suppress(LateError):
+        measure(task, library, preset, d_sae, runs, until)
+
+
+def _measure_peer(task: Task, library: str, preset: str, d_sae: int, kept: Runs, until: Until) -> None:
     if preset not in PEER_PRESETS[library]:
         return
     try:
-        measure(task, library, preset, d_sae, kept, folder)
+        _in_time(task, library, preset, d_sae, kept, until)
     except WorldError as error:  # the others are measured without it
         sys.stderr.write(f"{library} {preset} is left out: {error}\n")
 

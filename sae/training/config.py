@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from sae.core.config import EXECUTION, Strict
 from sae.training.initialise import Scale
-from sae.training.schedule import Schedule, automatic_rate
+from sae.training.schedule import Schedule, automatic_rate, calmed
 
 Preset = Literal[
     "topk",
@@ -47,6 +47,8 @@ _BELONGS: dict[str, tuple[Preset, ...]] = {
     "controller_horizon": CONTROLLED,
     "controller_memory": CONTROLLED,
     "level_rate": CONTROLLED,
+    "broad": CONTROLLED,
+    "narrow_fraction": CONTROLLED,
     "skip": ("transcoder",),
     "target": ("transcoder",),
 }
@@ -81,8 +83,8 @@ class TrainConfig(Strict):
     times what makes the mean square norm d, both of rows that are no sinks; median, mean: centred there, of all rows;
     norm: mean square norm d, not centred; none: as they are."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
-    """Adam's rate at its plateau; auto: 2.8e-3 · √(batch / d), of at most 1,024 tokens; 7e-4 · √(batch / d) for
-    relu, jumprelu, gated and crosscoder; measured for runs of 1–10 million tokens."""
+    """Adam's rate at its plateau; auto: 2.8e-3 · √(batch / d), of at most 1,024 tokens; of it jumprelu takes
+    √(steps / 1000) where that is less (measured for runs of 1–10 million tokens: `sae.training.schedule`)."""
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
     """Share of the steps in which the rate rises linearly from zero (SAEBench: 1,000 steps of a long run)."""
     decay_fraction: float = Field(default=0.2, ge=0, le=1)
@@ -122,8 +124,8 @@ class TrainConfig(Strict):
     """A latent that has not fired for so many tokens is dead; auto: a two-hundredth of the run, a
     twentieth where dead latents are resampled (measured for runs of 1–10 million tokens; Gao et al. 2024: 10
     million)."""
-    resample: bool | Literal["auto"] = "auto"
-    """Whether dead latents begin anew in the first half of a run (Bricken et al. 2023); auto: relu only."""
+    resample: bool = False
+    """Whether dead latents begin anew in the first half of a run (Bricken et al. 2023), instead of learning by AuxK."""
     resample_times: PositiveInt = 4
     """How often, at equal distances (Bricken et al. 2023: four times)."""
     resample_size: PositiveFloat = 0.2
@@ -137,6 +139,11 @@ class TrainConfig(Strict):
     controller_memory: float = Field(default=0.5, gt=0, lt=1)
     """The same: weight of the past in the running mean of l0 that it reads, a step; 0.5 is about two batches (measured:
     at 0.8 l0 swung by a fifth)."""
+    broad: float | Literal["auto"] = "auto"
+    """The same: times l0 latents are active at first, and fewer from step to step, until l0 is reached; auto: a
+    sixteenth of the latents, but 3 to 10 times l0, for an L1; 1 for a count (measured: `sae.training.presets`)."""
+    narrow_fraction: float = Field(default=0.8, ge=0, le=1)
+    """The same: share of the steps after which l0 is reached (measured)."""
     level_rate: float = Field(default=0.05, ge=0, le=1)
     """The same: while the rate falls, a step shifts biases or thresholds by this share of what is missing to l0
     (measured: `sae.training.levels`)."""
@@ -202,7 +209,7 @@ class TrainConfig(Strict):
             raise ValueError(f"beside belongs to preset crosscoder, not to {self.preset}")
         if isinstance(self.prefixes, tuple) and not _rises_to_one(self.prefixes):
             raise ValueError(f"prefixes {list(self.prefixes)} must rise to 1")
-        if self.resample is True and self.preset in ("transcoder", "matching_pursuit", *CONTROLS):
+        if self.resample and self.preset in ("transcoder", "matching_pursuit", *CONTROLS):
             raise ValueError(f"resample begins an encoder anew from what it should write; not for {self.preset}")
         if self.preset in CONTROLS and self.start_from is not None:
             raise ValueError(f"{self.preset} is not trained; it starts from nothing")
@@ -215,7 +222,7 @@ class TrainConfig(Strict):
 
     def schedule(self, d: int) -> Schedule:
         """The learning rate of every step, for activations of width d."""
-        automatic = automatic_rate(d, self.batch, self.preset in CONTROLLED)
+        automatic = automatic_rate(d, self.batch) * (calmed(self.n_steps) if self.preset == "jumprelu" else 1)
         peak = automatic if self.learning_rate == "auto" else self.learning_rate
         return Schedule(peak, self.n_steps, self.warmup_fraction, self.decay_fraction)
 

@@ -1,7 +1,8 @@
 """One sparsity knob for every architecture: λ is moved until codes are as sparse as asked.
 
-    u ← u + K · ((e + τ) / T + ė)      e = log(L0 / l0), of a running mean over a few batches, between −1 and 1
+    u ← u + K · ((e + τ) / T + ė)      e = log(L0 / w), of a running mean over a few batches, between −1 and 1
     τ ← min(0, τ + e / 2T)             where e is small
+    w = l0 · B^max(0, 1 − t / N)       of step t: what is wanted sinks from B · l0 to l0 in N steps
 
     positive    λ = s · exp(u)      an L1 that were paid for size would grow without end
     either      λ = s · sinh(u)     a count may also be paid for: thresholds sink where too few latents are active
@@ -14,6 +15,9 @@
    error that stays: L1s ended 5 to 6 % below their l0 after 390 steps on the microworld.
 4. s is the λ at which a latent at the edge of firing costs what it explains (`sae.training.presets`), so that u is of
    the order of 1 at any width and l0.
+
+Why codes begin broad (`BROAD`): who hears of few tokens learns late. A latent that fires at 6 of 1,024 tokens, in a
+direction that is not yet anything's, has hardly a gradient beside its penalty.
 
 Why a count needs both signs: JumpReLU's thresholds rise by themselves while the first, overlapping latents are sorted
 out. With λ ≥ 0 codes stayed three times too sparse (l0 16, 400 steps: L0 5.6 with 61 % dead latents on the microworld,
@@ -74,6 +78,10 @@ class L0Controller(Strict):
     """T, steps after which an error that stays has acted as much again as when it came."""
     memory: float = Field(gt=0, lt=1)
     """Weight of the past in the running means."""
+    broad: float = Field(default=1.0, ge=1)
+    """B: times the target that are wanted at first."""
+    narrowing: float = Field(default=0.0, ge=0)
+    """N: steps until the target is wanted."""
     level: float = Field(ge=0)
     """ρ · √(d / l0), the shift of biases or thresholds for a unit of error (`sae.training.levels`)."""
     l0: float = 0.0
@@ -96,11 +104,17 @@ class L0Controller(Strict):
         """How far thresholds should rise, in scaled units."""
         return self.level * self.error
 
+    @property
+    def wanted(self) -> float:
+        """w, active latents a token, of the next batch."""
+        left = max(0.0, 1 - self.n_steps / self.narrowing) if self.narrowing else 0.0
+        return self.target * self.broad**left
+
     def after(self, l0: float) -> "L0Controller":
         """What follows from the mean L0 of one more batch."""
         total = self.memory * self.l0 + (1 - self.memory) * l0
         weight = self.memory * self.weight + (1 - self.memory)
-        error = max(-1.0, min(1.0, math.log(max(total / weight, 1e-3 * self.target) / self.target)))
+        error = max(-1.0, min(1.0, math.log(max(total / weight, 1e-3 * self.wanted) / self.wanted)))
         u = max(-_FURTHEST, min(_FURTHEST, self.u + self._push(error)))
         began = self.n_steps > _BEGIN_HORIZONS * self.horizon
         held = error if began and abs(error) < _SMALL else 0.0

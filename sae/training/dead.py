@@ -8,6 +8,9 @@
    selection at last it fires everywhere, and takes the place of latents that know better. So a dead row is kept no
    longer, and its bias no higher, than the living ones' are in the mean (`hold_back`).
 
+3. A JumpReLU's latent whose threshold rose above all that it reads hears nothing of it: thresholds learn from what is
+   near them. Those of dead latents sink by a hundredth a step, until the rate falls (`sink`).
+
 A million rows of "1024-in-128" (topk, seed 0, a rate of 2.8e-3 · √(batch / d)), MCC / FVU / dead: without AuxK
 .698 / .119 / .085; with it, dead after a twentieth of the run, .659 / .165 / .123; after a two-hundredth .737 / .130 /
 .005; and held back .756 / .112 / .004.
@@ -19,13 +22,15 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from sae.dictionary import Dictionary, MatchingPursuit
+from sae.dictionary import Dictionary, JumpRelu, MatchingPursuit
 
 RUN_SHARE = 1 / 200
 RESAMPLE_SHARE = 1 / 20
 """Where dead latents begin anew instead: there a latent that is merely rare would lose what it knows."""
 LONGEST = 10_000_000
 FEWEST_BATCHES = 4
+_SINKING = 1 / 100
+"""Share of a dead latent's threshold that a step takes."""
 
 
 def window(dead_after_tokens: int | Literal["auto"], tokens: int, batch: int, share: float = RUN_SHARE) -> int:
@@ -58,3 +63,10 @@ def hold_back(dictionary: Dictionary, dead: Bool[Tensor, "d_sae"]) -> None:
     dictionary.encoder_rows[latents] *= shorter[:, None]
     bias = dictionary.b_enc
     bias[latents] = bias[latents].minimum(bias[~dead].mean())
+
+
+@torch.no_grad()
+def sink(dictionary: Dictionary, dead: Bool[Tensor, "d_sae"]) -> None:
+    """Lowers the thresholds of dead latents, in place, where each has its own."""
+    if isinstance(dictionary.config.activation, JumpRelu):
+        dictionary.threshold[dead] *= 1 - _SINKING

@@ -13,7 +13,7 @@ from sae.objective import AuxK
 from sae.parallel import Mesh, token_mean
 from sae.training import dead
 from sae.training.config import TrainConfig
-from sae.training.presets import objective_of, resamples, rows_of
+from sae.training.presets import objective_of, rows_of
 from sae.training.resample import Resampling
 from sae.training.state import State
 from sae.training.step import ALONE, NoTerm, Recipe, Stepped, Term, step
@@ -68,7 +68,7 @@ def loop(
 def recipe_of(state: State, config: TrainConfig, term: Term = NO_TERM, mesh: Mesh = ALONE) -> Recipe:
     """Objective, schedule and limits of a run."""
     d = state.dictionary.d_in
-    objective, anew = objective_of(config, d), resamples(config)
+    objective, anew = objective_of(config, d), config.resample
     share = dead.RESAMPLE_SHARE if anew else dead.RUN_SHARE
     return Recipe(
         objective=objective,

@@ -53,6 +53,8 @@ from sae.training.config import CONTROLLED, TrainConfig
 from sae.training.controller import Controller, L0Controller, NoController, Sides
 from sae.training.places import Itself, Places
 
+_BROAD_SHARE, _LEAST_BROAD, _MOST_BROAD = 1 / 16, 3.0, 10.0
+"""With an L1, the share of latents that is active at first, and how many times l0 that is at least and at most."""
 _LONGEST = 500.0
 """Steps of a horizon at most."""
 
@@ -162,14 +164,9 @@ def _penalty(config: TrainConfig) -> Penalty:
 
 
 def _auxiliary(config: TrainConfig, d: int) -> Auxiliary:
-    if config.auxk_coefficient == 0 or resamples(config):
+    if config.auxk_coefficient == 0 or config.resample:
         return NoAuxiliary()
     return AuxK(coefficient=config.auxk_coefficient, k=config.k_aux or max(1, d // 2))
-
-
-def resamples(config: TrainConfig) -> bool:
-    """Whether dead latents begin anew, instead of learning from AuxK."""
-    return config.preset == "relu" if config.resample == "auto" else config.resample
 
 
 def rows_of(config: TrainConfig) -> Rows:
@@ -178,6 +175,27 @@ def rows_of(config: TrainConfig) -> Rows:
     return Rows(
         unit=not free, thresholds_positive=config.preset == "jumprelu", quick_levels=config.preset in CONTROLLED
     )
+
+
+def broad_of(config: TrainConfig) -> float:
+    """Times l0 latents that are active at first.
+
+    An L1 takes from a latent what it hears: at 6 of 1,024 latents a token few tokens teach a row that is not yet
+    anything's direction, and the penalty is there at every one. A count does not shrink what it counts, and a
+    dictionary that a run goes on from has found its latents; a squared penalty asks for l0 itself.
+
+    A million rows of "1024-in-128", l0 6, MCC / F1 / dead with 1, 5 and 10 times l0: gated .828 / .775 / .023, .863 /
+    .835 / .021 and .871 / .841 / .031; relu, at 5 .723 / .780 / .005, at 10 .747 / .826 / 0. JumpReLU .798 / .697 /
+    .007 at 1, .762 / .667 / .005 at 5. On models, l0 16, FVU / dead: relu on the microworld .0039 / .102 at 1, .0040 /
+    .002 at 4, .0052 / .004 at 10; on stories .036 / 0 at 1, .043 / 0 at 5; gated on the microworld .0038 / .178 at 1,
+    .0040 / .045 at 4.
+    """
+    counts = config.preset == "jumprelu"
+    if config.preset not in CONTROLLED or config.start_from is not None or (counts and config.penalty == "quadratic"):
+        return 1.0
+    auto = 1.0 if counts else max(_LEAST_BROAD, min(_BROAD_SHARE * config.d_sae / config.l0, _MOST_BROAD))
+    wanted = auto if config.broad == "auto" else config.broad
+    return max(1.0, min(wanted, config.d_sae / (2 * config.l0)))
 
 
 def controller_of(config: TrainConfig, d: int) -> Controller:
@@ -204,5 +222,7 @@ def controller_of(config: TrainConfig, d: int) -> Controller:
         gain=gain if config.controller_gain == "auto" else config.controller_gain,
         horizon=horizon if config.controller_horizon == "auto" else config.controller_horizon,
         memory=config.controller_memory,
+        broad=broad_of(config),
+        narrowing=config.narrow_fraction * config.n_steps,
         level=config.level_rate * math.sqrt(d / config.l0),
     )

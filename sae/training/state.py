@@ -20,7 +20,7 @@ from sae.training.controls import control, is_control
 from sae.training.initialise import Start, start_of
 from sae.training.optimiser import Adam, adam
 from sae.training.places import Itself, Places, one_site
-from sae.training.presets import controller_of, dictionary_of
+from sae.training.presets import broad_of, controller_of, dictionary_of
 from sae.training.weights import first_weights
 
 
@@ -107,7 +107,8 @@ def begun(begin: Starts, sample: Float[Tensor, "token column"], config: TrainCon
     if is_control(config.preset):
         dictionary = control(config.preset, sizes, batch.x, begin.b_dec, seed)
     else:
-        dictionary = first_weights(sizes, batch.x, batch.target, begin.b_dec, config.l0, seed)
+        first = max(1, round(broad_of(config) * config.l0))
+        dictionary = first_weights(sizes, batch.x, batch.target, begin.b_dec, first, seed)
     return state_of(dictionary, scales, config)
 
 

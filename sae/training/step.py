@@ -62,7 +62,7 @@ class Recipe(NamedTuple):
     mesh: Mesh = ALONE
     """Its data axis divides every batch."""
     hold_dead: bool = False
-    """Whether dead latents are held back (`sae.training.dead`)."""
+    """Whether dead latents are held back, and their thresholds sink (`sae.training.dead`)."""
 
 
 class Stepped(NamedTuple):
@@ -94,9 +94,11 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
     passed = backward(dictionary, batch, term, situation, Passes(recipe.objective, recipe.accumulate, recipe.precision))
     n_tokens = data.total(len(batch.x))
     norm = _moved(state, batch, passed, recipe, n_tokens)
+    r = levels.weight(recipe.schedule, state.step)
     if recipe.hold_dead:
         dead.hold_back(dictionary, is_dead)
-    r = levels.weight(recipe.schedule, state.step)
+        if r == 0:
+            dead.sink(dictionary, is_dead)
     _keep_count(state, passed, n_tokens, recipe.threshold_rate)
     levels.follow(dictionary, state.controller, r)
     if is_due(recipe.resampling, state.step, recipe.schedule.n_steps):

@@ -6,11 +6,12 @@ of ours in reading them cannot count against it.
 """
 
 import json
+import math
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,10 +29,11 @@ PEER_PRESETS = {
     "sparsify": ("topk",),
 }
 _ENVIRONMENTS = {"saelens": SAELENS, "dictionary_learning": DICTIONARY_LEARNING, "sparsify": SPARSIFY}
-BISECTED = {("saelens", "relu"), ("saelens", "jumprelu"), ("dictionary_learning", "relu")}
+SOUGHT = {("saelens", "relu"), ("saelens", "jumprelu"), ("dictionary_learning", "relu")}
 """Where a penalty stands for l0."""
-_N_TRIES = 6
+_N_TRIES = 7
 _WITHIN = 0.1
+_FURTHER = 3.0
 
 
 class Recorded:
@@ -62,34 +64,55 @@ class Recorded:
         return self._y[self._next - code.n_tokens : self._next]
 
 
-def peer_run(run: Any, task: Any, stream: Stream, test: Stream, folder: Path, penalty: float | None) -> dict[str, Any]:
-    """Trains one dictionary of a peer; where it has a penalty that is not known yet, several, until l0 is reached.
+class Guess(NamedTuple):
+    """A penalty to begin with."""
+
+    penalty: float
+    final: bool
+    """It is kept, whatever l0 it leads to."""
+
+
+def peer_run(run: Any, task: Any, stream: Stream, test: Stream, folder: Path, guess: Guess) -> dict[str, Any]:
+    """Trains one dictionary of a peer; where it has a penalty, and that is not final, several, until l0 is reached.
 
     Returns:
-        what the file of runs keeps, and the `coder` to score.
+        what the file of runs keeps, and the `coder` to score: of the try that came nearest.
 
     Raises:
         WorldError: its environment or its program failed.
     """
     _write_rows(folder, task, run, stream, test)
-    low, high, guess = 0.0, float("inf"), 1.0 if penalty is None else penalty
-    bisecting = (run.library, run.preset) in BISECTED and penalty is None
-    tries: list[tuple[float, float]] = []
+    seeking = (run.library, run.preset) in SOUGHT and not guess.final
+    penalty, tries = guess.penalty, []
     while True:
-        found, coder = _trained(run, task, folder, guess), Recorded(folder)
-        tries.append((guess, coder.l0))
-        near = abs(coder.l0 / task.l0 - 1) <= _WITHIN
-        if near or not bisecting or len(tries) == _N_TRIES:
-            return found | {"coder": coder, "penalty": guess, "tries": tries}
-        low, high = (guess, high) if coder.l0 > task.l0 else (low, guess)
-        guess = _next(low, high)
+        found, coder = _trained(run, task, folder, penalty), Recorded(folder)
+        tries.append(Try(penalty, coder.l0, found | {"coder": coder}))
+        best = min(tries, key=lambda t: _distance(t.l0, task.l0))
+        if not seeking or len(tries) == _N_TRIES or _distance(best.l0, task.l0) <= math.log(1 + _WITHIN):
+            return best.found | {"penalty": best.penalty, "tries": [(t.penalty, t.l0) for t in tries]}
+        penalty = _next(tries, task.l0)
 
 
-def _next(low: float, high: float) -> float:
-    """The geometric middle, or further out while one side is open."""
-    if low == 0.0:
-        return high / 4
-    return low * 4 if high == float("inf") else (low * high) ** 0.5
+class Try(NamedTuple):
+    """One penalty."""
+
+    penalty: float
+    l0: float
+    found: dict[str, Any]
+
+
+def _distance(l0: float, wanted: float) -> float:
+    return abs(math.log(max(l0, 1e-3) / wanted))
+
+
+def _next(tries: list[Try], wanted: float) -> float:
+    """By the chord in logarithms where l0 was both larger and smaller, kept off its ends; else further out."""
+    dense = max((t for t in tries if t.l0 > wanted), key=lambda t: t.penalty, default=None)
+    sparse = min((t for t in tries if t.l0 <= wanted), key=lambda t: t.penalty, default=None)
+    if dense is None or sparse is None:
+        return tries[-1].penalty * (_FURTHER if sparse is None else 1 / _FURTHER)
+    share = math.log(dense.l0 / wanted) / math.log(dense.l0 / max(sparse.l0, 1e-3))
+    return dense.penalty * (sparse.penalty / dense.penalty) ** min(max(share, 0.2), 0.8)
 
 
 def _write_rows(folder: Path, task: Any, run: Any, stream: Stream, test: Stream) -> None:

@@ -77,6 +77,8 @@ class Arm:
 
 
 RATES = (0.5, 1.0, 2.0, 4.0, 8.0)
+BROADS = (1.0, 4.0, 10.0)
+"""Times l0 latents that are active at first; the base has a sixteenth of the latents for an L1, 1 for a count."""
 
 
 def arms() -> list[Arm]:
@@ -98,6 +100,9 @@ def _presets() -> list[Arm]:
     found = [arm for preset in PRESETS[1:] for arm in _rates(preset)]
     for preset in ("batchtopk", "matryoshka"):
         found += [Arm("quick biases", f"x{rate:g}", rate, quick_levels=True, preset=preset) for rate in (2.0, 4.0)]
+    for preset in ("relu", "gated", "jumprelu"):
+        found += [Arm("broad", f"{b:g} times at x4", 4.0, {"broad": b}, preset=preset) for b in BROADS]
+    found.append(Arm("resampled", "at x4", 4.0, {"resample": True}, window=1 / 20, preset="relu"))
     return found
 
 

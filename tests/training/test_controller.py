@@ -3,10 +3,12 @@
 import math
 
 import pytest
+import torch
 
 from sae.synthetic import Synthetic, SyntheticConfig
 from sae.training import TrainConfig, initial
 from sae.training.controller import L0Controller
+from sae.training.dead import sink
 from sae.training.levels import follow, weight
 from sae.training.presets import controller_of
 from sae.training.schedule import Schedule
@@ -31,6 +33,30 @@ def errors(drift: float, start: float) -> list[float]:
 def test_neither_a_drift_nor_a_start_leaves_an_error(drift: float, start: float, most: float) -> None:
     """A controller that only summed errors would stay drift · 2 T / K = 4 % away."""
     assert max(map(abs, errors(drift, start)[-50:])) < most
+
+
+@pytest.mark.parametrize(("preset", "first"), [("relu", 12.0), ("jumprelu", 4.0)])
+def test_codes_begin_broad_and_narrow_to_l0(preset: str, first: float) -> None:
+    config = TrainConfig.model_validate({"preset": preset, "d_sae": 64, "l0": 4, "batch": 1, "tokens": 100})
+    controller, wanted = controller_of(config, 16), []
+    for _ in range(100):
+        assert isinstance(controller, L0Controller)
+        wanted.append(controller.wanted)
+        controller = controller.after(4.0)
+    assert wanted[0] == first
+    assert wanted == sorted(wanted, reverse=True)
+    assert wanted[79] == pytest.approx(4, rel=0.02)
+    assert wanted[80:] == [4.0] * 20
+
+
+def test_thresholds_of_dead_latents_sink_and_no_others() -> None:
+    data = Synthetic(SyntheticConfig(d=16, n_directions=24, l0=2), batch=256)
+    state = initial(data.batch(0), TrainConfig.model_validate({"preset": "jumprelu", "d_sae": 64, "l0": 8}))
+    before, is_dead = state.dictionary.threshold.detach().clone(), torch.arange(64) < 8
+    sink(state.dictionary, is_dead)
+    after = state.dictionary.threshold.detach()
+    assert (after[:8] < before[:8]).all()
+    assert (after[8:] == before[8:]).all()
 
 
 def test_levels_follow_only_while_the_rate_falls() -> None:

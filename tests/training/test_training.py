@@ -161,7 +161,6 @@ def test_the_automatic_rate_follows_batch_and_width():
     assert small().schedule(400).peak == pytest.approx(small().schedule(100).peak / 2)
     assert small(learning_rate=1e-3).schedule(400).peak == 1e-3
     assert small(batch=10**6).schedule(64).peak <= 0.02
-    assert small(preset="relu").schedule(400).peak == pytest.approx(small().schedule(400).peak / 4)
 
 
 def test_runs_that_the_defaults_were_not_chosen_for_are_named():
