@@ -9,8 +9,8 @@ Published rates (2e-4 to 3e-4) are tuned for hundreds of millions of tokens. `au
    batches of 4096) 4e-3 gives FVU .0036 with no latent dead, 8e-3 .0031 / .002, 1.6e-2 .0035 / .039.
 2. What a rate does depends on what becomes of dead latents (`sae.training.dead`): before they were held back, the
    synthetic data bore only half of it. `scripts/study_defaults.py` measures it, the README has the table.
-3. Where a controller moves a penalty, codes that begin broad (`sae.training.presets`) bear it too: relu on the synthetic
-   data had MCC .504 at a quarter of the rate, .611 at it, .747 at it with codes that begin broad.
+3. Where a controller moves a penalty it holds as well. relu on the synthetic data: MCC .504 at a quarter of this rate,
+   .611 at it, .747 with codes that begin broad too (`sae.training.presets`).
 4. Thresholds that count what fires (jumprelu) swing when they are quick, and a short run has no time to calm them:
    after 200 steps of synthetic data l0 was 5 to 7 % too small with this rate, 2 to 4 % with half of it; after 976 it
    was within 1 %, and MCC .798 where half of it gave .726. So their rate is also √(steps / 1000) of it, where that is
