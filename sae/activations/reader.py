@@ -102,19 +102,24 @@ class Activations:
         self._check(site)
         shape = (int((runs[:, 1] - runs[:, 0]).sum()), width(self._d[site], self.dtype))
         out = aligned_empty(shape, STORED[self.dtype])
-        return self.read_into(out, split, site, runs)
+        return self.read_into(out, split, site, runs, np.arange(len(out)))
 
     def read_into(
-        self, out: np.ndarray, split: Split, site: str, runs: Int[np.ndarray, "run 2"]
+        self,
+        out: Shaped[np.ndarray, "row width"],
+        split: Split,
+        site: str,
+        runs: Int[np.ndarray, "run 2"],
+        to: Int[np.ndarray, "row"],
     ) -> Shaped[Tensor, "row width"]:
-        """As `stored_rows`, into memory [row, width] of the stored type, which the result shares."""
+        """As `stored_rows`, into memory of the stored type, which the result shares; `to` says where each row goes."""
         at = 0
         for shard, first, last in zip(self._shards[split], *self._edges(split), strict=True):
             inside = np.clip(runs, first, last) - first
             inside = inside[inside[:, 1] > inside[:, 0]]
             n = int((inside[:, 1] - inside[:, 0]).sum())
             if n:
-                shard.read(site, inside, out[at : at + n])
+                shard.read(site, inside, out, to[at : at + n])
                 at += n
         assert at == len(out), f"runs reach beyond the {self.n_rows(split)} rows of {split}"
         return rows_of(out, self.dtype)

@@ -16,12 +16,11 @@ and of 750 tokens; a cold disk of 1.4 GB/s in large requests):
 Batches of 1,024 are as well mixed from slices four times as long.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Shaped
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from sae.activations.buffers import Buffers
@@ -30,7 +29,7 @@ from sae.activations.order import RowOrder
 from sae.activations.reader import Activations
 from sae.core.errors import InputError
 from sae.core.splits import Split
-from sae.kernels.gather import gather
+from sae.kernels.widen import widen
 
 BUFFER_ROWS = 1 << 19
 SLICE_ROWS = 16
@@ -90,8 +89,8 @@ class ShuffledBatches:
         self._first, self._last = (k * batch // reader.of for k in (reader.number, reader.number + 1))
         self._order = RowOrder(self.n_rows, seed, *mixing)
 
-        def read(memory: np.ndarray, runs: Int[np.ndarray, "run 2"]) -> Tensor:
-            return activations.read_into(memory, split, site, runs)
+        def read(memory: np.ndarray, runs: Int[np.ndarray, "run 2"], to: Int[np.ndarray, "row"]) -> Tensor:
+            return activations.read_into(memory, split, site, runs, to)
 
         stored = STORED[activations.dtype]
         self._buffers = Buffers(self._order, width(self.d, activations.dtype), stored, read, reader.read_ahead)
@@ -117,16 +116,11 @@ class ShuffledBatches:
     def fill(self, step: int, out: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
         """As `batch`, into `out`: of float32, or of the type in which the rows are stored."""
         at = 0
-        for held, rows in self._parts(step):
-            gather(held, rows, out[at : at + len(rows)])
+        for part in self._order.parts(*self._positions(step)):
+            rows = self._buffers.get(part.epoch, part.buffer)[part.start : part.stop]
+            widen(rows, out[at : at + len(rows)])
             at += len(rows)
         return out
-
-    def _parts(self, step: int) -> Iterator[tuple[Shaped[Tensor, "row width"], Int[Tensor, "row"]]]:
-        """What a step takes, buffer by buffer: the buffer's rows, and the numbers of those taken."""
-        for part in self._order.parts(*self._positions(step)):
-            held = self._buffers.get(part.epoch, part.buffer)
-            yield held.x, held.permutation[part.start : part.stop]
 
     def row_numbers(self, step: int) -> Int[np.ndarray, "batch"]:
         """The numbers within the split of the rows in `batch(step)`."""

@@ -1,0 +1,159 @@
+"""Rows of a file, each to its place in memory.
+
+1. Rows that lie together in the file are read together, into memory that stays in the processor's cache, and each is
+   written from there to where it belongs, past the cache: to scatter them costs no more than to read them.
+2. What is in the page cache is read at once. The rest is announced to the system, and read when `AHEAD_BYTES` more were
+   announced: short requests one after the other would leave a disk idle in between.
+3. In C++ where it can be built: one call for all rows, during which other threads of Python run. Else in Python, with
+   the same bytes.
+"""
+
+import ctypes
+import errno
+import functools
+import os
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64, Shaped, UInt8
+
+from sae.kernels import build
+from sae.kernels.choice import VARIABLE
+
+AHEAD_BYTES = 16 << 20
+"""Bytes that are announced and not read yet: requests for a disk to work on, few enough to stay in the page cache."""
+_MOST_THREADS = 4
+"""Where the machine has as many processors; more do not copy faster."""
+_SHORT_BYTES = 1 << 18
+"""Pieces shorter than this on average lie apart: what the system would read beyond them is not wanted."""
+_NOWAIT = int(getattr(os, "RWF_NOWAIT", 0))
+"""Linux: read what is in memory, do not wait for a disk."""
+
+
+def read_rows(
+    descriptor: int,
+    places: Int64[np.ndarray, "piece"],
+    ends: Int64[np.ndarray, "piece"],
+    out: Shaped[np.ndarray, "row width"],
+    to: Int64[np.ndarray, "read"],
+) -> None:
+    """Reads pieces of a file, which are rows one after the other; the r-th of all rows becomes row `to[r]` of `out`.
+
+    Args:
+        descriptor: of the file.
+        places: where in the file each piece begins.
+        ends: how many rows have been read at the end of each piece.
+        out: C-contiguous.
+        to: distinct rows of `out`.
+
+    Raises:
+        EOFError: the file ends before a piece does.
+        OSError: it cannot be read.
+    """
+    if len(to) == 0:
+        return
+    assert int(ends[-1]) == len(to)
+    assert 0 <= int(to.min()) <= int(to.max()) < len(out)
+    row_bytes = out.itemsize * out.shape[1]
+    if len(to) * row_bytes < _SHORT_BYTES * len(ends):
+        _read_nothing_beyond(descriptor)
+    loop = _loop()
+    if loop is None:
+        _read_in_python(descriptor, places.tolist(), ends.tolist(), out.view(np.uint8), to)
+        return
+    places, ends, to = (np.ascontiguousarray(numbers) for numbers in (places, ends, to))
+    pieces, n_threads = (places.ctypes.data, ends.ctypes.data, len(ends)), min(_MOST_THREADS, _n_processors())
+    failed = loop(descriptor, *pieces, row_bytes, out.ctypes.data, to.ctypes.data, AHEAD_BYTES, n_threads)
+    if failed < 0:
+        raise EOFError
+    if failed:
+        raise OSError(failed, os.strerror(failed))
+
+
+def _n_processors() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read_nothing_beyond(descriptor: int) -> None:
+    if hasattr(os, "posix_fadvise"):  # macOS has none
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+
+
+@functools.cache
+def _declared() -> "ctypes._NamedFuncPointer | None":
+    library = build.library()
+    if library is None:
+        return None
+    pointer, count, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+    loop = library.read_rows
+    loop.argtypes = (number, pointer, pointer, count, count, pointer, pointer, count, number)
+    loop.restype = number
+    return loop
+
+
+def _loop() -> "ctypes._NamedFuncPointer | None":
+    return None if os.environ.get(VARIABLE) in ("reference", "sparse") else _declared()
+
+
+class _Piece(NamedTuple):
+    """Rows that lie together."""
+
+    place: int
+    to: Int64[np.ndarray, "row"]
+
+
+def _read_in_python(
+    descriptor: int,
+    places: list[int],
+    ends: list[int],
+    out: UInt8[np.ndarray, "row byte"],
+    to: Int64[np.ndarray, "read"],
+) -> None:
+    late: deque[_Piece] = deque()
+    n_late, row_bytes = 0, out.shape[1]
+    for place, start, end in zip(places, [0, *ends], ends, strict=False):
+        piece = _Piece(place, to[start:end])
+        rows = np.empty((end - start, row_bytes), np.uint8)
+        if _read_cached(descriptor, rows, place) == rows.nbytes:
+            out[piece.to] = rows
+            continue
+        late.append(piece)
+        _announce(descriptor, place, rows.nbytes)
+        n_late += rows.nbytes
+        while n_late > AHEAD_BYTES:
+            n_late -= _read_late(descriptor, out, late.popleft())
+    for piece in late:
+        _read_late(descriptor, out, piece)
+
+
+def _read_cached(descriptor: int, rows: np.ndarray, place: int) -> int:
+    if not _NOWAIT:
+        return 0
+    try:
+        return os.preadv(descriptor, [rows], place, _NOWAIT)
+    except BlockingIOError:  # nothing of it is in memory
+        return 0
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:  # the system cannot tell
+            raise
+        return 0
+
+
+def _read_late(descriptor: int, out: np.ndarray, piece: _Piece) -> int:
+    """Waits for a piece; returns its bytes."""
+    rows, at = np.empty((len(piece.to), out.shape[1]), np.uint8), 0
+    left = rows.reshape(-1).data
+    while at < len(left):
+        n_bytes = os.preadv(descriptor, [left[at:]], piece.place + at)
+        if n_bytes == 0:
+            raise EOFError
+        at += n_bytes
+    out[piece.to] = rows
+    return at
+
+
+def _announce(descriptor: int, place: int, n_bytes: int) -> None:
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, place, n_bytes, os.POSIX_FADV_WILLNEED)
