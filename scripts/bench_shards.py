@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """How fast shards are read back and written, beside what memory and the disk give for the same bytes.
 
-    python scripts/bench_shards.py [--quick] [--json FILE] [--folder FOLDER]
+    python scripts/bench_shards.py [--quick] [--json FILE] [--folder FOLDER] [--only NAME]
 
 A folder of float16 rows is written as a harvest writes it. Contenders run once a round, the order rotating, and a
 ratio is the median over rounds. Warm: whole shuffled batches, as they are stored and as float32, while a thread fills
 the next buffer, and filling a buffer alone, beside `numpy.copyto` of as many stored bytes; row-random indexing (h5py)
-for comparison. Cold: what is cached is dropped
-before each turn (`posix_fadvise`), then reading a buffer of slices from all shards beside the faster of reading
-as many bytes in a row in requests of 1 MB, as `dd` does, and of 16 MB. Writing, synced, beside `dd` with `fsync`. Rows
-of the file: {name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
+for comparison. Cold: what is cached is dropped before each turn (`posix_fadvise`), then reading a buffer of slices from
+all shards beside the faster of reading as many bytes in a row in requests of 1 MB, as `dd` does, and of 16 MB. Writing,
+synced, beside `dd` with `fsync` from a file that is cached; both begin by removing what they wrote before. A disk that
+gives bursts shows in the rates of the slowest and the fastest round. Rows of the file: {name, value, unit, against,
+target, holds}; exit status 0 whether or not targets hold.
 """
 
 import argparse
@@ -46,6 +47,7 @@ DOCUMENT = 128
 """Rows of a document."""
 BUFFERS = 8
 """In one turn of giving out batches."""
+PARTS = ("warm", "cold", "writing")
 PAUSE_SECONDS = 0.1
 """Before such a turn: what the one before reads ahead is read by then."""
 
@@ -131,6 +133,12 @@ def rounds(
             n_bytes = contenders[name]()
             rates[name].append(n_bytes / (time.perf_counter() - start) / 1e9)
     return {name: found[1:] for name, found in rates.items()}
+
+
+def rate_rows(kind: str, rates: Mapping[str, Sequence[float]]) -> list[Row]:
+    """The median of each contender, and between which rates its rounds were."""
+    ends = (("", statistics.median), ("_slowest", min), ("_fastest", max))
+    return [row(f"rate_{kind}_{name}{end}", of(found), "GB/s") for name, found in rates.items() for end, of in ends]
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -220,7 +228,7 @@ def warm_rows(reading: Reading, n_rounds: int) -> list[Row]:
         row("shuffled_reading_float32", ratio(ahead["float32"], ahead["copy"]), speeds, memory),
         row("filling_a_buffer", ratio(rates["fill"], rates["copy"]), speeds, memory, target),
         row("row_random_indexing", ratio(rates["by_row"], rates["copy"]), speeds, memory),
-        *(row(f"rate_warm_{name}", statistics.median(found), "GB/s") for name, found in (rates | ahead).items()),
+        *rate_rows("warm", rates | ahead),
     ]
 
 
@@ -247,7 +255,7 @@ def cold_rows(reading: Reading, n_rounds: int) -> list[Row]:
     return [
         row("cold_reading", ratio(rates["slices_of_16"], rates[best]), "ratio of speeds", disk, target),
         row("cold_reading_slices_of_64", ratio(rates["slices_of_64"], rates[best]), "ratio of speeds", disk),
-        *(row(f"rate_cold_{name}", statistics.median(found), "GB/s") for name, found in rates.items()),
+        *rate_rows("cold", rates),
     ]
 
 
@@ -273,7 +281,7 @@ def writing_rows(folder: Path, shape: Shape, n_rounds: int) -> list[Row]:
     disk = "dd with fsync of the same bytes"
     return [
         row("writing", ratio(rates["ours"], rates["dd"]), "ratio of speeds", disk, shape.target(0.8)),
-        *(row(f"rate_writing_{name}", statistics.median(found), "GB/s") for name, found in rates.items()),
+        *rate_rows("writing", rates),
     ]
 
 
@@ -289,6 +297,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny shape and few rounds: shows that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--folder", type=Path, help="on the disk to measure; left out: the system's temporary folder")
+    parser.add_argument("--only", choices=PARTS, help="one part of it")
     options = parser.parse_args()
     torch.set_num_threads(1)
     shape = QUICK if options.quick else FULL
@@ -300,13 +309,14 @@ def main() -> None:
         write_tokens(stored, shape)
         sync(stored)
         reading = Reading(stored, shape)
+        parts = {
+            "warm": lambda: warm_rows(reading, shape.n_rounds),
+            "cold": lambda: cold_rows(reading, shape.n_rounds),
+            "writing": lambda: writing_rows(folder, shape, shape.n_rounds),
+        }
         rows = []
-        for measured in (
-            lambda: warm_rows(reading, shape.n_rounds),
-            lambda: cold_rows(reading, shape.n_rounds),
-            lambda: writing_rows(folder, shape, min(3, shape.n_rounds)),
-        ):
-            found = measured()
+        for part in (options.only,) if options.only else PARTS:
+            found = parts[part]()
             show(found)
             rows += found
     if options.json is not None:

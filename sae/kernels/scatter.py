@@ -116,7 +116,7 @@ def _read_in_python(
     for place, start, end in zip(places, [0, *ends], ends, strict=False):
         piece = _Piece(place, to[start:end])
         rows = np.empty((end - start, row_bytes), np.uint8)
-        if _read_cached(descriptor, rows, place) == rows.nbytes:
+        if _read_cached(descriptor, rows.reshape(-1).data, place) == rows.nbytes:
             out[piece.to] = rows
             continue
         late.append(piece)
@@ -128,7 +128,7 @@ def _read_in_python(
         _read_late(descriptor, out, piece)
 
 
-def _read_cached(descriptor: int, rows: np.ndarray, place: int) -> int:
+def _read_cached(descriptor: int, rows: memoryview, place: int) -> int:
     if not _NOWAIT:
         return 0
     try:
