@@ -7,7 +7,8 @@ A folder of float16 rows is written as a harvest writes it. Contenders run once 
 ratio is the median over rounds. Warm: whole shuffled batches, as they are stored and as float32, while a thread fills
 the next buffer, and filling a buffer alone, beside `numpy.copyto` of as many stored bytes; row-random indexing (h5py)
 for comparison. Cold: what is cached is dropped before each turn (`posix_fadvise`), then reading a buffer of slices from
-all shards beside the faster of reading as many bytes in a row in requests of 1 MB, as `dd` does, and of 16 MB. Writing,
+all shards, through the page cache and past it (as of splits far larger than memory), beside the faster of reading as
+many bytes in a row in requests of 1 MB, as `dd` does, and of 16 MB. Writing,
 synced, beside `dd` with `fsync` from a file that is cached; both begin by removing what they wrote before. A disk that
 gives bursts shows in the rates of the slowest and the fastest round. Rows of the file: {name, value, unit, against,
 target, holds}; exit status 0 whether or not targets hold.
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,13 @@ class Reading:
             batches.fill(step, out)
         return (BUFFERS - 1) * one * self.shape.batch * self.shape.d * 2
 
+    def fill_past_memory(self, batches: ShuffledBatches) -> float:
+        """As `fill`, as of a split far larger than memory."""
+        self.activations.past_memory["train"] = True
+        n_bytes = self.fill(batches)
+        self.activations.past_memory["train"] = False
+        return n_bytes
+
     def by_row(self) -> float:
         """One batch of random rows, sorted, through h5py."""
         rows = np.sort(np.random.default_rng(self.turn).permutation(self.shape.shard_rows)[: self.shape.batch // 4])
@@ -235,26 +244,30 @@ def warm_rows(reading: Reading, n_rounds: int) -> list[Row]:
 def cold_rows(reading: Reading, n_rounds: int) -> list[Row]:
     """Without targets where the system does not forget: there is nothing to measure."""
     can = hasattr(os, "posix_fadvise")
-    short, long = reading.batches(16), reading.batches(64)
+    slices = {n: reading.batches(n) for n in (16, 32, 64)}
     rates = rounds(
         {
             "in_a_row_1MB": lambda: reading.in_a_row(MEGABYTE),
             "in_a_row_16MB": lambda: reading.in_a_row(16 * MEGABYTE),
-            "slices_of_16": lambda: reading.fill(short),
-            "slices_of_64": lambda: reading.fill(long),
+            **{f"slices_of_{n}": partial(reading.fill, b) for n, b in slices.items()},
+            **{f"slices_of_{n}_past_memory": partial(reading.fill_past_memory, b) for n, b in slices.items()},
         },
         n_rounds,
         reading.forget if can else lambda: None,
     )
-    short.close()
-    long.close()
+    for batches in slices.values():
+        batches.close()
     best = max(("in_a_row_1MB", "in_a_row_16MB"), key=lambda name: statistics.median(rates[name]))
     warm = statistics.median(rates[best]) > 4  # no disk of ours: what was forgotten came from memory all the same
     target = reading.shape.target(0.8) if can and not warm else None
     disk = f"cold reading of the same bytes ({best})"
     return [
         row("cold_reading", ratio(rates["slices_of_16"], rates[best]), "ratio of speeds", disk, target),
-        row("cold_reading_slices_of_64", ratio(rates["slices_of_64"], rates[best]), "ratio of speeds", disk),
+        *(
+            row(f"cold_reading_{name}", ratio(found, rates[best]), "ratio of speeds", disk)
+            for name, found in rates.items()
+            if name.startswith("slices")
+        ),
         *rate_rows("cold", rates),
     ]
 

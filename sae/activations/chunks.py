@@ -36,6 +36,7 @@ def read_plain(
     runs: Int[np.ndarray, "run 2"],
     out: Shaped[np.ndarray, "row width"],
     to: Int[np.ndarray, "read"],
+    past_memory: bool = False,
 ) -> None:
     """Reads runs of rows; the i-th row read becomes row `to[i]` of `out`.
 
@@ -45,6 +46,7 @@ def read_plain(
         runs: rows [start, stop), at least one each.
         out: memory of the stored type, C-contiguous.
         to: distinct rows of it.
+        past_memory: see `sae.kernels.scatter`.
 
     Raises:
         WorldError: the file ends before its rows do.
@@ -55,8 +57,7 @@ def read_plain(
     places = offsets[starts // CHUNK_ROWS] + starts % CHUNK_ROWS * row_bytes
     ends = np.cumsum(pieces[:, 1] - starts)
     try:
-        with path.open("rb", buffering=0) as file:
-            read_rows(file.fileno(), places, ends, out, to)
+        read_rows(path, places, ends, out, to, past_memory)
     except EOFError:
         raise WorldError(f"shard {path} ends before its rows do; sae verify names what is damaged") from None
 

@@ -88,14 +88,18 @@ class Shard:
         runs: Int[np.ndarray, "run 2"],
         out: Shaped[np.ndarray, "row width"],
         to: Int[np.ndarray, "read"],
+        past_memory: bool = False,
     ) -> None:
         """Reads runs of rows [start, stop); the i-th row read becomes row `to[i]` of `out`, of the stored type.
+
+        Args:
+            past_memory: whether what lies apart is not worth keeping in the page cache.
 
         Raises:
             WorldError: the file ends before its rows do, or a compressed chunk is damaged.
         """
         if site not in self._compressed:
-            read_plain(self.path, self._chunk_offsets(site), runs, out, to)
+            read_plain(self.path, self._chunk_offsets(site), runs, out, to, past_memory)
             return
         try:
             with h5py.File(self.path, "r") as file:

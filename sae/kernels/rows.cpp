@@ -100,10 +100,37 @@ class Pages {
     explicit Pages(i64 n_bytes) : memory(size_t(n_bytes + PAGE)) {}
     char* begin() { return memory.data() + (PAGE - reinterpret_cast<uintptr_t>(memory.data()) % PAGE) % PAGE; }
 
-  private:
     static constexpr i64 PAGE = 4096;
+
+  private:
     std::vector<char> memory;
 };
+
+// Pieces as they come, by one of many threads: a disk has as many requests as there are. What is not in the system's memory
+// is read past it, by `direct`, the same file opened so that it takes whole pages only.
+int read_past(int file, int direct, const i64* places, const i64* ends, i64 n, std::atomic<i64>& next, const Target& target) {
+    const i64 row_bytes = target.row_bytes, most = std::max(i64(1), BETWEEN_BYTES / row_bytes);
+    Pages pages(most * row_bytes + 2 * Pages::PAGE);
+    char* between = pages.begin();
+    for (i64 k; (k = next++) < n;) {
+        const i64 start = k ? ends[k - 1] : 0;
+        for (i64 r = start; r < ends[k]; r += most) {
+            const Piece piece = {places[k] + (r - start) * row_bytes, r, std::min(most, ends[k] - r)};
+            const i64 n_bytes = piece.n * row_bytes, before = piece.place % Pages::PAGE;
+            char* rows = between;
+            if (read_cached(file, between, n_bytes, piece.place) != n_bytes) {
+                const i64 whole = (before + n_bytes + Pages::PAGE - 1) / Pages::PAGE * Pages::PAGE;
+                if (pread(direct, between, size_t(whole), piece.place - before) >= before + n_bytes)
+                    rows = between + before;
+                else if (const int failed = read_whole(file, between, n_bytes, piece.place))  // it does not take them, or has less
+                    return failed;
+            }
+            scatter(rows, piece, target);
+        }
+    }
+    written();
+    return 0;
+}
 
 // Pieces one after the other, through memory that stays in the cache; one that is not in the system's is announced, and read
 // when `ahead` more bytes were.
@@ -213,12 +240,17 @@ void widen_rows(const char* rows, i64 row_bytes, i64 n, i64 d, float* out, i64 s
 extern "C" {
 
 // Rows of a file into `target`: piece k, from places[k] in the file, has the rows up to the ends[k]-th of all; the r-th goes
-// to row to[r].
-int read_rows(int file, const i64* places, const i64* ends, i64 n, i64 row_bytes, char* rows, const i64* to, i64 ahead,
-              int n_threads) {
+// to row to[r]. `direct` is the same file opened for reading past the system's memory, or -1.
+int read_rows(int file, int direct, const i64* places, const i64* ends, i64 n, i64 row_bytes, char* rows, const i64* to,
+              i64 ahead, int n_threads) {
     const Target target = {rows, to, row_bytes};
     std::atomic<int> failed{0};
+    std::atomic<i64> next{0};
     const auto part = [&](i64 k) {
+        if (direct >= 0) {
+            if (const int error = read_past(file, direct, places, ends, n, next, target)) failed = error;
+            return;
+        }
         const i64 first = n * k / n_threads, last = n * (k + 1) / n_threads;
         if (const int error = read_in_order(file, places, ends, first, last, target, ahead / n_threads)) failed = error;
     };

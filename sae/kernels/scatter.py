@@ -4,7 +4,9 @@
    written from there to where it belongs, past the cache: to scatter them costs no more than to read them.
 2. What is in the page cache is read at once. The rest is announced to the system, and read when `AHEAD_BYTES` more were
    announced: short requests one after the other would leave a disk idle in between.
-3. In C++ where it can be built: one call for all rows, during which other threads of Python run. Else in Python, with
+3. With `past_memory`, pieces that lie apart and are not in the page cache are read past it by many threads, which is
+   faster, but nothing is kept for the next time: right where the system would throw it out before.
+4. In C++ where it can be built: one call for all rows, during which other threads of Python run. Else in Python, with
    the same bytes.
 """
 
@@ -13,6 +15,9 @@ import errno
 import functools
 import os
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -27,25 +32,31 @@ _MOST_THREADS = 4
 """Where the machine has as many processors; more do not copy faster."""
 _SHORT_BYTES = 1 << 18
 """Pieces shorter than this on average lie apart: what the system would read beyond them is not wanted."""
+_DISK_THREADS = 32
+"""Requests that a disk works on at once, past the page cache."""
+_NONE = -1
+"""In place of a file's descriptor."""
 _NOWAIT = int(getattr(os, "RWF_NOWAIT", 0))
 """Linux: read what is in memory, do not wait for a disk."""
 
 
 def read_rows(
-    descriptor: int,
+    path: Path,
     places: Int64[np.ndarray, "piece"],
     ends: Int64[np.ndarray, "piece"],
     out: Shaped[np.ndarray, "row width"],
     to: Int64[np.ndarray, "read"],
+    past_memory: bool = False,
 ) -> None:
     """Reads pieces of a file, which are rows one after the other; the r-th of all rows becomes row `to[r]` of `out`.
 
     Args:
-        descriptor: of the file.
+        path: of the file.
         places: where in the file each piece begins.
         ends: how many rows have been read at the end of each piece.
         out: C-contiguous.
         to: distinct rows of `out`.
+        past_memory: whether what is read is not worth keeping in the page cache.
 
     Raises:
         EOFError: the file ends before a piece does.
@@ -55,25 +66,44 @@ def read_rows(
         return
     assert int(ends[-1]) == len(to)
     assert 0 <= int(to.min()) <= int(to.max()) < len(out)
-    row_bytes = out.itemsize * out.shape[1]
-    if len(to) * row_bytes < _SHORT_BYTES * len(ends):
-        _read_nothing_beyond(descriptor)
-    loop = _loop()
-    if loop is None:
-        _read_in_python(descriptor, places.tolist(), ends.tolist(), out.view(np.uint8), to)
-        return
-    places, ends, to = (np.ascontiguousarray(numbers) for numbers in (places, ends, to))
-    pieces, n_threads = (places.ctypes.data, ends.ctypes.data, len(ends)), min(_MOST_THREADS, _n_processors())
-    failed = loop(descriptor, *pieces, row_bytes, out.ctypes.data, to.ctypes.data, AHEAD_BYTES, n_threads)
+    apart = len(to) * out.itemsize * out.shape[1] < _SHORT_BYTES * len(ends)
+    with path.open("rb", buffering=0) as file:
+        if apart:
+            _read_nothing_beyond(file.fileno())
+        loop = _loop()
+        if loop is None:
+            _read_in_python(file.fileno(), places.tolist(), ends.tolist(), out.view(np.uint8), to)
+            return
+        with _past_memory(path) if past_memory and apart else nullcontext(_NONE) as direct:
+            n_threads = _n_processors() if direct == _NONE else _DISK_THREADS
+            places, ends, to = (np.ascontiguousarray(numbers) for numbers in (places, ends, to))
+            pieces, row_bytes = (places.ctypes.data, ends.ctypes.data, len(ends)), out.itemsize * out.shape[1]
+            rows = (row_bytes, out.ctypes.data, to.ctypes.data)
+            failed = loop(file.fileno(), direct, *pieces, *rows, AHEAD_BYTES, n_threads)
     if failed < 0:
         raise EOFError
     if failed:
         raise OSError(failed, os.strerror(failed))
 
 
+@contextmanager
+def _past_memory(path: Path) -> Iterator[int]:
+    """The file, opened for reading past the page cache; none where the system does not do that."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    except (AttributeError, OSError):
+        yield _NONE
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _n_processors() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """That this process may use, as many as are of use."""
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(n, _MOST_THREADS)
 
 
 def _read_nothing_beyond(descriptor: int) -> None:
@@ -88,7 +118,7 @@ def _declared() -> "ctypes._NamedFuncPointer | None":
         return None
     pointer, count, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     loop = library.read_rows
-    loop.argtypes = (number, pointer, pointer, count, count, pointer, pointer, count, number)
+    loop.argtypes = (number, number, pointer, pointer, count, count, pointer, pointer, count, number)
     loop.restype = number
     return loop
 

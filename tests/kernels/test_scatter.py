@@ -1,7 +1,6 @@
 """Rows of a file, in C++ and in Python: each where it belongs, from memory or from the disk; the file's end is told."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +21,17 @@ def spelt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture
-def descriptor(tmp_path: Path) -> Iterator[int]:
+def path(tmp_path: Path) -> Path:
     (tmp_path / "content").write_bytes(CONTENT.tobytes())
-    file = os.open(tmp_path / "content", os.O_RDONLY)
-    os.fsync(file)
-    yield file
-    os.close(file)
+    return tmp_path / "content"
+
+
+def forget(path: Path) -> None:
+    """Drops what the system has cached of a file, where it can be asked to."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def some_pieces(row_bytes: int, n: int = 100) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -39,43 +43,57 @@ def some_pieces(row_bytes: int, n: int = 100) -> tuple[np.ndarray, np.ndarray, n
 
 @pytest.mark.usefixtures("spelt")
 @pytest.mark.parametrize("cached", [True, False])
-@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize(("n_threads", "past_memory"), [(1, False), (3, False), (3, True)])
 @pytest.mark.parametrize(("width", "dtype"), [(3, "i1"), (100, "<f2"), (768, "<f2"), (9000, "<f4")])
 def test_each_row_is_where_it_belongs(
-    descriptor: int, cached: bool, n_threads: int, width: int, dtype: str, monkeypatch: pytest.MonkeyPatch
+    path: Path,
+    cached: bool,
+    n_threads: int,
+    past_memory: bool,
+    width: int,
+    dtype: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scatter, "_n_processors", lambda: n_threads)
     monkeypatch.setattr(scatter, "AHEAD_BYTES", 100_000)  # some are read before the last is announced
     row_bytes = width * np.dtype(dtype).itemsize
     places, lengths, ends = some_pieces(row_bytes)
-    if not cached and hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    if not cached:
+        forget(path)
     n, beside = ends[-1], 5
     to = np.random.default_rng(1).permutation(n + beside)[:n]
     out = np.full((n + beside, row_bytes), 7, np.uint8)
-    read_rows(descriptor, places, ends, out.view(dtype), to)
+    read_rows(path, places, ends, out.view(dtype), to, past_memory)
     truth = [CONTENT[place : place + n * row_bytes] for place, n in zip(places, lengths, strict=True)]
     assert np.array_equal(out[to].reshape(-1), np.concatenate(truth))
     assert (np.delete(out, to, axis=0) == 7).all(), "where none belongs is left alone"
 
 
 @pytest.mark.usefixtures("spelt")
+@pytest.mark.parametrize("past_memory", [True, False])
 @pytest.mark.parametrize("place", [N - 5, N, N + 100])
-def test_the_end_of_the_file_is_told(descriptor: int, place: int) -> None:
+def test_the_end_of_the_file_is_told(path: Path, place: int, past_memory: bool) -> None:
+    forget(path)
+    out, places, ends = np.zeros((4, 3), np.uint8), np.array([0, place]), np.array([2, 4])
     with pytest.raises(EOFError):
-        read_rows(descriptor, np.array([0, place]), np.array([2, 4]), np.zeros((4, 3), np.uint8), np.arange(4))
+        read_rows(path, places, ends, out, np.arange(4), past_memory)
 
 
 @pytest.mark.usefixtures("spelt")
-def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
-    folder = os.open(tmp_path, os.O_RDONLY)
+@pytest.mark.parametrize("past_memory", [True, False])
+def test_what_cannot_be_read_is_told(tmp_path: Path, past_memory: bool) -> None:
+    out, one = np.zeros((2, 3), np.uint8), (np.array([0]), np.array([2]))
     with pytest.raises(IsADirectoryError):
-        read_rows(folder, np.array([0]), np.array([2]), np.zeros((2, 3), np.uint8), np.arange(2))
-    os.close(folder)
+        read_rows(tmp_path, *one, out, np.arange(2), past_memory)
+    with pytest.raises(FileNotFoundError):
+        read_rows(tmp_path / "nowhere", *one, out, np.arange(2), past_memory)
+    if (nobody := Path("/proc/self/mem")).exists():  # nothing lies at its beginning
+        with pytest.raises(OSError, match="Input/output error"):
+            read_rows(nobody, *one, out, np.arange(2), past_memory)
 
 
 @pytest.mark.usefixtures("spelt")
-def test_no_rows_are_nothing(descriptor: int) -> None:
+def test_no_rows_are_nothing(path: Path) -> None:
     out, nothing = np.full((3, 2), 7, np.uint8), np.zeros(0, np.int64)
-    read_rows(descriptor, nothing, nothing, out, nothing)
+    read_rows(path, nothing, nothing, out, nothing)
     assert (out == 7).all()
