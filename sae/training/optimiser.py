@@ -49,7 +49,7 @@ class Adam:
 
 def _nothing_seen(parameter: nn.Parameter, moments: torch.dtype) -> dict[str, Tensor]:
     zeros = [torch.zeros_like(parameter, dtype=moments, requires_grad=False) for _ in range(2)]
-    return {"step": torch.zeros((), device=parameter.device), "exp_avg": zeros[0], "exp_avg_sq": zeros[1]}
+    return {"step": torch.zeros(()), "exp_avg": zeros[0], "exp_avg_sq": zeros[1]}
 
 
 def adam(dictionary: Dictionary, moments: torch.dtype = torch.float32) -> Adam:
@@ -66,7 +66,7 @@ def descend(dictionary: Dictionary, optimiser: Adam, how: AdamStep, rows: Rows) 
     slots = [_slot(optimiser, p, p in unit) for p in dictionary.parameters() if p.grad is not None]
     levels = _levels(dictionary) if rows.quick_levels else []
     before = [level.clone() for level in levels]
-    norm = kernels.descend(slots, how)
+    norm = kernels.descend(slots, how).cpu()  # asked for once, when all is under way
     if not torch.isfinite(norm):
         return norm
     for parameter in dictionary.parameters():

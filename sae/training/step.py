@@ -76,8 +76,6 @@ class Stepped(NamedTuple):
     """Latents that were active at any of its tokens."""
     gradient_norm: Float[Tensor, ""]
     """Before clipping."""
-    n_dead: int
-    """Latents that counted as dead in this step's loss."""
 
 
 def step(state: State, activations: Float[Tensor, "token column"], recipe: Recipe) -> Stepped:
@@ -105,7 +103,7 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
         gone = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
         residual = torch.cat(data.gather(batch.target - passed.reconstructed))
         resample(state, residual, gone, recipe.resampling)
-    return Stepped(batch, passed.terms, passed.fired, norm, int(is_dead.sum()))
+    return Stepped(batch, passed.terms, passed.fired, norm)
 
 
 def _moved(state: State, batch: Batch, passed: Passed, recipe: Recipe, n_tokens: int) -> Float[Tensor, ""]:

@@ -3,7 +3,7 @@
 # pyright: reportMissingImports=false
 from typing import Any
 
-from learning import batches, rows, settings, write
+from learning import batches, begin, rows, settings, write
 
 
 def main() -> None:
@@ -27,6 +27,7 @@ def _trainer(said: dict[str, Any], n_steps: int) -> Any:
     from dictionary_learning.trainers.standard import StandardTrainer
     from dictionary_learning.trainers.top_k import TopKTrainer
 
+    begin()
     shared: dict[str, Any] = {
         "steps": n_steps,
         "activation_dim": said["d"],

@@ -6,6 +6,7 @@ It uses nothing but the standard library, NumPy and torch, for it is imported in
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,14 @@ def settings() -> dict[str, Any]:
     torch.set_num_threads(said["n_threads"])
     torch.manual_seed(said["seed"])
     return said
+
+
+_begun: list[float] = []
+
+
+def begin() -> None:
+    """Training begins here: what was loaded before does not count as its time."""
+    _begun.append(time.perf_counter())
 
 
 def rows(said: dict[str, Any], name: str) -> Any:
@@ -42,7 +51,11 @@ def batches(said: dict[str, Any]) -> Iterator[Any]:
 def write(
     said: dict[str, Any], W_dec: Any, encode: Callable[[Any], Any], decode: Callable[[Any], Any], **more: Any
 ) -> None:
-    """Codes and reconstructions of the rows that are scored; `more` is said about the run."""
+    """Codes and reconstructions of the rows that are scored; `more` is said about the run.
+
+    What passed between `begin` and this call is the time of training.
+    """
+    more["training_seconds"] = round(time.perf_counter() - _begun[-1], 2)
     import numpy as np
     import torch
 

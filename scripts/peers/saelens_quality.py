@@ -6,7 +6,7 @@ import tempfile
 from contextlib import redirect_stdout
 from typing import Any
 
-from learning import batches, rows, settings, write
+from learning import batches, begin, rows, settings, write
 
 RATE = 3e-4
 """Its default."""
@@ -19,6 +19,7 @@ def main() -> None:
         from sae_lens.config import SAETrainerConfig
         from sae_lens.training.sae_trainer import SAETrainer
 
+        begin()
         rate = RATE * said["factor"]
         n = len(rows(said, "train"))
         config = SAETrainerConfig(

@@ -6,7 +6,7 @@ import tempfile
 from contextlib import redirect_stdout
 from typing import Any
 
-from learning import rows, settings, write
+from learning import begin, rows, settings, write
 
 LENGTH = 256
 """Rows that stand for one sequence."""
@@ -35,6 +35,7 @@ def _fitted(said: dict[str, Any], folder: str) -> tuple[Any, float]:
     import torch
     from sparsify import SaeConfig, TrainConfig, Trainer
 
+    begin()
     pool = rows(said, "train")
     n_steps = len(pool) // said["batch"]
 

@@ -1,5 +1,7 @@
 """One pass of the optimiser equals the dense reference, and the trainer's own Adam."""
 
+from types import ModuleType
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -63,6 +65,21 @@ def test_three_steps_equal_those_of_torch(kernel):
         torch.testing.assert_close(kernel.descend(ours, AdamStep(0.05, 1.0)), norm)
     for slot, parameter in zip(ours, parameters, strict=True):
         torch.testing.assert_close(slot.parameter, parameter.detach())
+
+
+def check_nothing_moves(kernel: ModuleType, bad: float) -> None:
+    made = slots(torch.float32, 5, 20, 0)
+    made[1].gradient[2, 3] = bad
+    before = [tensor.clone() for slot in made for tensor in (slot.parameter, slot.mean, slot.square)]
+    assert not kernel.descend(made, AdamStep(0.05, 1.0)).isfinite()
+    after = [tensor for slot in made for tensor in (slot.parameter, slot.mean, slot.square)]
+    assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("kernel", [*SPELLINGS, pytest.param(reference, id="reference")])
+def test_nothing_moves_along_a_gradient_that_is_not_finite(kernel, bad):
+    check_nothing_moves(kernel, bad)
 
 
 def with_narrow_moments(made: list[Slot]) -> list[Slot]:

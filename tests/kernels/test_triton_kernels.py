@@ -6,12 +6,12 @@ from torch import Tensor
 
 from sae.core.errors import InputError
 from sae.kernels import AdamStep, choice, dispatch, reference
-from tests.kernels.test_descend import slots, with_narrow_moments
+from tests.kernels.test_descend import check_nothing_moves, slots, with_narrow_moments
 from tests.kernels.test_ragged_kernels import problem
 
 pytest.importorskip("triton", reason="no package triton here")
 from sae.kernels import triton_ops
-from sae.kernels.triton_ops import dots, select
+from sae.kernels.triton_ops import dots, fused, select
 
 
 def run(kernel, leaves: tuple[Tensor, ...], encode, k: int):
@@ -67,9 +67,14 @@ def test_a_step_of_adam_equals_the_reference(monkeypatch, d, kept):
             torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=rtol, atol=1e-5)
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_nothing_moves_along_a_gradient_that_is_not_finite(bad):
+    check_nothing_moves(triton_ops, bad)
+
+
 @pytest.mark.parametrize("k", [1, 2])
 def test_ties_and_what_is_no_number(monkeypatch, k):
-    monkeypatch.setattr(select, "BLOCK", 4)
+    monkeypatch.setattr(select, "width", lambda d_sae, k: 4)
     pre = torch.tensor([[1.0, 2, 2, 2, 1, 0, 0, -1, 2, -9], [3] * 10, [-1, -2, -3, torch.nan, -1, 0, 0, 0, 0, 0]])
     values, indices = torch.empty(3, k), torch.empty(3, k, dtype=torch.int64)
     select.select(pre.clone(), torch.zeros(10), values, indices)
@@ -77,6 +82,40 @@ def test_ties_and_what_is_no_number(monkeypatch, k):
     torch.testing.assert_close(values, pre.gather(1, indices), equal_nan=True)
     assert all(len(set(row.tolist())) == k for row in indices)
     assert values[2, 0].isnan()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "k", "crowded"),
+    [
+        pytest.param(torch.float32, 3, False, id="nothing is missed"),
+        pytest.param(torch.float32, 5, True, id="a tile keeps too little"),
+        pytest.param(torch.bfloat16, 3, True, id="bfloat16"),
+    ],
+)
+def test_product_and_choice_as_one(monkeypatch, dtype, k, crowded):
+    for name, size in {"TILE": 16, "KEPT": 2, "TOKENS": 16, "COLUMNS": 16}.items():
+        monkeypatch.setattr(fused, name, size)
+    x, rows, bias, _ = problem((1, 18, 100), dtype, 1, False)
+    x, n_tiles = x.reshape(-1, x.shape[-1]), -(-len(rows) // 16)
+    bias = torch.where(torch.arange(100) % n_tiles == 2, bias + 9 * crowded, bias)
+    values, indices = torch.empty(len(x), k), torch.empty(len(x), k, dtype=torch.int64)
+    fused.largest(x, rows, bias, values, indices)
+    pre = x.float() @ rows.float().T + bias
+    torch.testing.assert_close(values, pre.topk(k).values, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(values, pre.gather(1, indices), rtol=1e-4, atol=1e-4)
+    assert all(len(set(row.tolist())) == k for row in indices)
+
+
+def test_a_fused_choice_keeps_what_is_no_number(monkeypatch):
+    for name, size in {"TILE": 16, "KEPT": 2, "TOKENS": 16, "COLUMNS": 16}.items():
+        monkeypatch.setattr(fused, name, size)
+    rows, values, indices = torch.randn(64, 4), torch.empty(1, 2), torch.empty(1, 2, dtype=torch.int64)
+    bias = torch.zeros(64)
+    bias[37] = torch.nan
+    fused.largest(torch.ones(1, 4), rows, bias, values, indices)
+    assert values[0, 0].isnan()
+    assert indices[0, 0] == 37
+    assert values[0, 1] == rows.sum(1).max()
 
 
 def test_rows_that_are_too_wide_are_refused():

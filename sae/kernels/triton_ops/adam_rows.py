@@ -51,6 +51,7 @@ def _adam(
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     clip = tl.load(scale)
+    d_moved = tl.where(clip == clip, d, 0)
     norm = tl.zeros([WIDTH], dtype=tl.float32)
     for start in range(0, d, WIDTH):
         column = start + tl.arange(0, WIDTH)
@@ -70,9 +71,9 @@ def _adam(
             h ^= h >> 15
             m = ((m.to(tl.uint32, bitcast=True) + (h & 0xFFFF)) & 0xFFFF0000).to(tl.float32, bitcast=True)
             v = ((v.to(tl.uint32, bitcast=True) + (h >> 16)) & 0xFFFF0000).to(tl.float32, bitcast=True)
-        tl.store(mean + place, m.to(mean.dtype.element_ty), mask=inside)
-        tl.store(square + place, v.to(square.dtype.element_ty), mask=inside)
-        tl.store(parameter + place, p, mask=inside)
+        tl.store(mean + place, m.to(mean.dtype.element_ty), mask=column < d_moved)
+        tl.store(square + place, v.to(square.dtype.element_ty), mask=column < d_moved)
+        tl.store(parameter + place, p, mask=column < d_moved)
         norm += tl.where(inside, p * p, 0.0)
     if UNIT:
         inverse = 1.0 / tl.maximum(tl.sqrt(tl.sum(norm, axis=0)), 1.17549435e-38)
@@ -80,7 +81,7 @@ def _adam(
             column = start + tl.arange(0, WIDTH)
             inside = column < d
             p = tl.load(parameter + row * d + column, mask=inside, other=0.0)
-            tl.store(parameter + row * d + column, p * inverse, mask=inside)
+            tl.store(parameter + row * d + column, p * inverse, mask=column < d_moved)
 
 
 def squares(gradient: Float[Tensor, "row d"], unit_rows: Float[Tensor, "row d"] | None) -> Float[Tensor, "row"]:
@@ -93,7 +94,7 @@ def squares(gradient: Float[Tensor, "row d"], unit_rows: Float[Tensor, "row d"] 
 
 
 def adam(slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:
-    """Moves the rows along their gradient times `scale`, in place."""
+    """Moves the rows along their gradient times `scale`, in place; not where that is no number."""
     n, d = slot.parameter.shape
     if not all(tensor.is_contiguous() for tensor in slot[:4]):
         raise InputError("the kernel adam takes contiguous tensors only")

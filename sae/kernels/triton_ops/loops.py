@@ -6,11 +6,24 @@ from torch import Tensor
 
 from sae.kernels.loops import AdamStep, Bounds, ByLatent, Pairs, Slot, bounds
 from sae.kernels.sparse import TorchLoops
-from sae.kernels.triton_ops import adam_rows, bag, dots, select
+from sae.kernels.triton_ops import adam_rows, bag, dots, fused, select
 
 
 class TritonLoops(TorchLoops):
     """Each loop one or two kernels; selections of any number of latents are torch's."""
+
+    def encode(
+        self,
+        x: Float[Tensor, "token d"],
+        rows: Float[Tensor, "d_sae d"],
+        bias: Float[Tensor, "d_sae"],
+        values: Float[Tensor, "token k"],
+        indices: Int64[Tensor, "token k"],
+    ) -> bool:
+        if not fused.takes(x, rows, values.shape[1]):
+            return False
+        fused.largest(x, rows, bias, values, indices)
+        return True
 
     def select(
         self,
@@ -40,7 +53,8 @@ class TritonLoops(TorchLoops):
         return dots.dots(left, rows, indices, starts)
 
     def by_latent(self, pairs: Pairs, source: Float[Tensor, "token d"], d_sae: int) -> ByLatent:
-        order = torch.sort(pairs.indices, stable=True).indices
+        # A sort goes over the bits of its numbers: half as many take half as long.
+        order = torch.sort(pairs.indices.to(torch.int32), stable=True).indices
         tokens = torch.searchsorted(pairs.starts, order, right=True) - 1
         # torch.bincount would ask the host how long its result is.
         counts = torch.zeros(d_sae, dtype=torch.int64, device=source.device)
