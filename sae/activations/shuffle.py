@@ -4,14 +4,16 @@ The order is `sae.activations.order`; only the buffer that a batch lies in is re
 [⌊r · b / n⌋, ⌊(r + 1) · b / n⌋) of every batch of b rows, so the readers of one step together give, in their order,
 what a single reader gives, and every row exactly once an epoch.
 
-What a slice of a buffer costs and gives (float16 rows of 768, buffers of 2¹⁹ rows, batches of 4,096, documents of 33
-and of 750 tokens; a cold disk of 1.4 GB/s in large requests):
+Rows are put where they belong while they are read, so that a batch is a stretch of its buffer.
 
-| rows in a slice | GB/s cold | quality, 1M rows | quality, 10M rows |
-|---|---|---|---|
-| 16 | 0.7–0.9 | 0.98, 1.00 | 0.95, 0.95 |
-| 32 | 0.8–0.9 | 0.96, 0.99 | 0.93, 0.91 |
-| 64 | 0.8–1.1 | 0.95, 0.97 | 0.90, 0.82 |
+What a slice of a buffer gives, as distinct documents per batch over those of uniform sampling (buffers of 2¹⁹ rows,
+batches of 4,096, documents of 33 and of 750 tokens):
+
+| rows in a slice | 1M rows | 10M rows |
+|---|---|---|
+| 16 | 0.98, 1.00 | 0.95, 0.95 |
+| 32 | 0.96, 0.99 | 0.93, 0.91 |
+| 64 | 0.95, 0.98 | 0.91, 0.83 |
 
 Batches of 1,024 are as well mixed from slices four times as long.
 """
