@@ -62,8 +62,8 @@ QUICK_CORPORA = (4_000,)
 N_BATCHES_ALLOWED = 2
 MOST_GROWTH = 5
 """Bytes a token: 0, but for the hashes of texts that find copies."""
-PEER_ROUNDS = 3
-"""Its six contenders are slow, and each runs the whole model."""
+PEER_TOKENS, PEER_ROUNDS = 8192, 3
+"""Most of a run beside the peers, which are six contenders and slow: one that pads reads several times as many."""
 PARTS = ("float32", "stories", "bfloat16", "memory")
 
 
@@ -308,8 +308,9 @@ def main() -> None:
         for part in parts:
             try:
                 most = min(PEER_ROUNDS, shape.n_rounds) if part == "peers" else shape.n_rounds
-                turns = replace(shape, n_rounds=options.rounds or most)
-                found = part_rows(part, turns, folder / "model", folder, options.quick)
+                n_tokens = min(PEER_TOKENS, shape.n_tokens) if part == "peers" else shape.n_tokens
+                sized = replace(shape, n_rounds=options.rounds or most, n_tokens=n_tokens)
+                found = part_rows(part, sized, folder / "model", folder, options.quick)
             except WorldError as error:  # a peer that cannot be had leaves the other rows as they are
                 sys.stderr.write(f"{part} is left out: {error}\n")
                 continue

@@ -106,8 +106,9 @@ class Pages {
     std::vector<char> memory;
 };
 
-// Pieces as they come, by one of many threads: a disk has as many requests as there are. What is not in the system's memory
-// is read past it, by `direct`, the same file opened so that it takes whole pages only.
+// Pieces as they come, by one of many threads, so that a disk has many requests at once; past the system's memory, through
+// `direct`, the same file opened so that it takes whole pages only. Nobody asks what is in memory: Linux begins to read what
+// is not, and all would be read twice.
 int read_past(int file, int direct, const i64* places, const i64* ends, i64 n, std::atomic<i64>& next, const Target& target) {
     const i64 row_bytes = target.row_bytes, most = std::max(i64(1), BETWEEN_BYTES / row_bytes);
     Pages pages(most * row_bytes + 2 * Pages::PAGE);
@@ -118,13 +119,11 @@ int read_past(int file, int direct, const i64* places, const i64* ends, i64 n, s
             const Piece piece = {places[k] + (r - start) * row_bytes, r, std::min(most, ends[k] - r)};
             const i64 n_bytes = piece.n * row_bytes, before = piece.place % Pages::PAGE;
             char* rows = between;
-            if (read_cached(file, between, n_bytes, piece.place) != n_bytes) {
-                const i64 whole = (before + n_bytes + Pages::PAGE - 1) / Pages::PAGE * Pages::PAGE;
-                if (pread(direct, between, size_t(whole), piece.place - before) >= before + n_bytes)
-                    rows = between + before;
-                else if (const int failed = read_whole(file, between, n_bytes, piece.place))  // it does not take them, or has less
-                    return failed;
-            }
+            const i64 whole = (before + n_bytes + Pages::PAGE - 1) / Pages::PAGE * Pages::PAGE;
+            if (pread(direct, between, size_t(whole), piece.place - before) >= before + n_bytes)
+                rows = between + before;
+            else if (const int failed = read_whole(file, between, n_bytes, piece.place))  // it does not take them, or has less
+                return failed;
             scatter(rows, piece, target);
         }
     }

@@ -4,8 +4,8 @@
    written from there to where it belongs, past the cache: to scatter them costs no more than to read them.
 2. What is in the page cache is read at once. The rest is announced to the system, and read when `AHEAD_BYTES` more were
    announced: short requests one after the other would leave a disk idle in between.
-3. With `past_memory`, pieces that lie apart and are not in the page cache are read past it by many threads, which is
-   faster, but nothing is kept for the next time: right where the system would throw it out before.
+3. With `past_memory`, pieces that lie apart are read past the page cache by many threads, which a disk does faster, but
+   nothing is kept for the next time: right where the system would throw it out before.
 4. In C++ where it can be built: one call for all rows, during which other threads of Python run. Else in Python, with
    the same bytes.
 """
