@@ -9,7 +9,8 @@
    longer, and its bias no higher, than the living ones' are in the mean (`hold_back`).
 
 3. A JumpReLU's latent whose threshold rose above all that it reads hears nothing of it: thresholds learn from what is
-   near them. Those of dead latents sink by a hundredth a step, until the rate falls (`sink`).
+   near them. Those of dead latents sink by a hundredth a step, until the rate falls (`sink`): on the microworld (a
+   million tokens, l0 16) .055 are dead at the end instead of .129, at the same FVU of .0036.
 
 A million rows of "1024-in-128" (topk, seed 0, a rate of 2.8e-3 · √(batch / d)), MCC / FVU / dead: without AuxK
 .698 / .119 / .085; with it, dead after a twentieth of the run, .659 / .165 / .123; after a two-hundredth .737 / .130 /

@@ -101,8 +101,10 @@ def _presets() -> list[Arm]:
     for preset in ("batchtopk", "matryoshka"):
         found += [Arm("quick biases", f"x{rate:g}", rate, quick_levels=True, preset=preset) for rate in (2.0, 4.0)]
     for preset in ("relu", "gated", "jumprelu"):
-        found += [Arm("broad", f"{b:g} times at x4", 4.0, {"broad": b}, preset=preset) for b in BROADS]
-    found.append(Arm("resampled", "at x4", 4.0, {"resample": True}, window=1 / 20, preset="relu"))
+        for r in (4.0, 1.0):
+            found += [Arm("broad", f"{b:g} times at x{r:g}", r, {"broad": b}, preset=preset) for b in BROADS]
+    resampled = {"resample": True, "broad": 5.0}
+    found.append(Arm("resampled", "5 times broad at x4", 4.0, resampled, window=1 / 20, preset="relu"))
     return found
 
 
