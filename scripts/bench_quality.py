@@ -278,6 +278,10 @@ def compared(preset: str, d_sae: int, own: Runs, kept: Runs) -> list[Row]:
     return found
 
 
+def _defined(own: Runs, preset: str, d_sae: int, factor: float, number: str) -> bool:
+    return own.done[Run("ours", preset, d_sae, factor, 0).key]["scores"][number]["value"] is not None
+
+
 def _near(l0: float) -> bool:
     """Whether it is what all are asked for; TopK may have fewer, where pre-activations are negative."""
     return abs(l0 / FULL.l0 - 1) <= WITHIN

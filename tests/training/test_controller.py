@@ -18,8 +18,8 @@ N_STEPS = 400
 
 def errors(drift: float, start: float) -> list[float]:
     """log(L0 / l0) at every step, where L0 goes a twentieth of the way to L0* = l0 e^(start − drift t − u / 2)."""
-    config = TrainConfig.model_validate({"preset": "relu", "d_sae": 64, "l0": 16, "batch": 1, "tokens": N_STEPS})
-    controller = controller_of(config, 64)
+    run = {"preset": "relu", "d_sae": 64, "l0": 16, "batch": 1, "tokens": N_STEPS, "broad": 1}
+    controller = controller_of(TrainConfig.model_validate(run), 64)
     assert isinstance(controller, L0Controller)
     first, found = controller.u, [start]
     for t in range(N_STEPS):
@@ -69,7 +69,7 @@ def test_levels_follow_only_while_the_rate_falls() -> None:
 @pytest.mark.parametrize("preset", ["relu", "gated", "jumprelu"])
 def test_levels_make_dense_codes_sparser(preset: str) -> None:
     data = Synthetic(SyntheticConfig(d=16, n_directions=24, l0=2), batch=256)
-    state = initial(data.batch(0), TrainConfig.model_validate({"preset": preset, "d_sae": 64, "l0": 8}))
+    state = initial(data.batch(0), TrainConfig.model_validate({"preset": preset, "d_sae": 64, "l0": 8, "broad": 1}))
     x, dictionary = state.scale * data.batch(1), state.dictionary
     before = float(dictionary.encode(x).l0().double().mean())
     assert isinstance(state.controller, L0Controller)
