@@ -81,7 +81,8 @@ RATES = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 def arms() -> list[Arm]:
     """All, those that should matter most first."""
-    return [*_rates("topk"), *_before(), *_presets(), *_dead(), *_begin(), *_others(), *_scaling(), *_small(), *_coarse()]
+    first = [*_rates("topk"), *_before(), *_presets(), *_dead(), *_begin(), *_others()]
+    return [*first, *_scaling(), *_small(), *_coarse()]
 
 
 def _rates(preset: str) -> list[Arm]:
