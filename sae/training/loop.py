@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.kernels import AdamStep, choice
+from sae.kernels import AdamStep, choice, pool
 from sae.objective import AuxK
 from sae.parallel import Mesh, token_mean
 from sae.training import dead
@@ -59,12 +59,15 @@ def loop(
     """
     recipe = recipe_of(state, config, term, mesh)
     clock = _Clock(state.n_tokens)
-    while state.step < config.n_steps:
-        done = step(state, batches.batch(state.step), recipe)
-        logged = state.step % config.log_every_steps == 0 or state.step == config.n_steps
-        metrics = _metrics(state, done, recipe) | clock.rate(state.n_tokens) if logged else {}
-        del done  # its batch would stay beside the next one
-        yield Progress(state.step, state.n_tokens, metrics)
+    try:
+        while state.step < config.n_steps:
+            done = step(state, batches.batch(state.step), recipe)
+            logged = state.step % config.log_every_steps == 0 or state.step == config.n_steps
+            metrics = _metrics(state, done, recipe) | clock.rate(state.n_tokens) if logged else {}
+            del done  # its batch would stay beside the next one
+            yield Progress(state.step, state.n_tokens, metrics)
+    finally:
+        pool.clear()
 
 
 def recipe_of(state: State, config: TrainConfig, term: Term = NO_TERM, mesh: Mesh = ALONE) -> Recipe:

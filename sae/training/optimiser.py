@@ -11,6 +11,7 @@ decide how many latents fire they move √d times as far (300 steps, l0 16, Jump
 """
 
 import math
+import sys
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,9 @@ from sae.dictionary import Dictionary
 from sae.kernels import AdamStep, Slot
 from sae.kernels.pool import give_back
 from sae.training.presets import Rows
+
+_OURS = 2
+"""References to a gradient that nobody keeps: a variable and the argument of the call that counts them."""
 
 
 class Adam:
@@ -40,10 +44,10 @@ class Adam:
             give_back(torch.empty_like(parameter, requires_grad=False))
 
     def zero_grad(self) -> None:
-        """Lets go of all gradients; their memory serves the next step."""
+        """Lets go of all gradients; their memory serves the next step, but of those that somebody else kept."""
         for parameter in self._dictionary.parameters():
             gradient, parameter.grad = parameter.grad, None
-            if gradient is not None:
+            if gradient is not None and sys.getrefcount(gradient) == _OURS:
                 give_back(gradient)
 
 
