@@ -62,6 +62,8 @@ QUICK_CORPORA = (4_000,)
 N_BATCHES_ALLOWED = 2
 MOST_GROWTH = 5
 """Bytes a token: 0, but for the hashes of texts that find copies."""
+PEER_TOKENS, PEER_ROUNDS = 8192, 3
+"""Most of a run beside the peers, which are six contenders and slow: one that pads reads several times as many."""
 PARTS = ("float32", "stories", "bfloat16", "memory")
 
 
@@ -290,7 +292,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--peers", action="store_true", help="also SAELens and dictionary_learning")
     parser.add_argument("--only", choices=(*PARTS, "peers"), help="one part of it")
-    parser.add_argument("--rounds", type=int, help="turns of every contender that count; left out: 7")
+    parser.add_argument("--rounds", type=int, help="turns of every contender that count; left out: 7, of the peers 3")
     parser.add_argument("--peak-of", type=int, metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--text", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -298,8 +300,6 @@ def main() -> None:
         print(json.dumps(peak_of(options.peak_of, options.text)))
         return
     shape = QUICK if options.quick else GPT2_SMALL
-    if options.rounds is not None:
-        shape = replace(shape, n_rounds=options.rounds)
     parts = [options.only] if options.only else [*PARTS, *(["peers"] if options.peers else [])]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
@@ -307,7 +307,10 @@ def main() -> None:
         save_model(shape, folder / "model")
         for part in parts:
             try:
-                found = part_rows(part, shape, folder / "model", folder, options.quick)
+                most = min(PEER_ROUNDS, shape.n_rounds) if part == "peers" else shape.n_rounds
+                n_tokens = min(PEER_TOKENS, shape.n_tokens) if part == "peers" else shape.n_tokens
+                sized = replace(shape, n_rounds=options.rounds or most, n_tokens=n_tokens)
+                found = part_rows(part, sized, folder / "model", folder, options.quick)
             except WorldError as error:  # a peer that cannot be had leaves the other rows as they are
                 sys.stderr.write(f"{part} is left out: {error}\n")
                 continue

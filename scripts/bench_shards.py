@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """How fast shards are read back and written, beside what memory and the disk give for the same bytes.
 
-    python scripts/bench_shards.py [--quick] [--json FILE] [--folder FOLDER]
+    python scripts/bench_shards.py [--quick] [--json FILE] [--folder FOLDER] [--only NAME]
 
 A folder of float16 rows is written as a harvest writes it. Contenders run once a round, the order rotating, and a
 ratio is the median over rounds. Warm: whole shuffled batches, as they are stored and as float32, while a thread fills
 the next buffer, and filling a buffer alone, beside `numpy.copyto` of as many stored bytes; row-random indexing (h5py)
-for comparison. Cold: what is cached is dropped
-before each turn (`posix_fadvise`), then reading a buffer of slices from all shards beside the faster of reading
-as many bytes in a row in requests of 1 MB, as `dd` does, and of 16 MB. Writing, synced, beside `dd` with `fsync`. Rows
-of the file: {name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
+for comparison. Cold: what is cached is dropped before each turn (`posix_fadvise`), then reading a buffer of slices from
+all shards, through the page cache and past it (as of splits far larger than memory), beside the faster of reading as
+many bytes in a row in requests of 1 MB, as `dd` does, and of 16 MB. Writing,
+synced, beside `dd` with `fsync` from a file that is cached; both begin by removing what they wrote before. A disk that
+gives bursts shows in the rates of the slowest and the fastest round. Rows of the file: {name, value, unit, against,
+target, holds}; exit status 0 whether or not targets hold.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,7 @@ DOCUMENT = 128
 """Rows of a document."""
 BUFFERS = 8
 """In one turn of giving out batches."""
+PARTS = ("warm", "cold", "writing")
 PAUSE_SECONDS = 0.1
 """Before such a turn: what the one before reads ahead is read by then."""
 
@@ -133,6 +137,12 @@ def rounds(
     return {name: found[1:] for name, found in rates.items()}
 
 
+def rate_rows(kind: str, rates: Mapping[str, Sequence[float]]) -> list[Row]:
+    """The median of each contender, and between which rates its rounds were."""
+    ends = (("", statistics.median), ("_slowest", min), ("_fastest", max))
+    return [row(f"rate_{kind}_{name}{end}", of(found), "GB/s") for name, found in rates.items() for end, of in ends]
+
+
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
@@ -173,6 +183,13 @@ class Reading:
         for step in range(self.turn * one, (self.turn + BUFFERS) * one):
             batches.fill(step, out)
         return (BUFFERS - 1) * one * self.shape.batch * self.shape.d * 2
+
+    def fill_past_memory(self, batches: ShuffledBatches) -> float:
+        """As `fill`, as of a split far larger than memory."""
+        self.activations.past_memory["train"] = True
+        n_bytes = self.fill(batches)
+        self.activations.past_memory["train"] = False
+        return n_bytes
 
     def by_row(self) -> float:
         """One batch of random rows, sorted, through h5py."""
@@ -220,34 +237,38 @@ def warm_rows(reading: Reading, n_rounds: int) -> list[Row]:
         row("shuffled_reading_float32", ratio(ahead["float32"], ahead["copy"]), speeds, memory),
         row("filling_a_buffer", ratio(rates["fill"], rates["copy"]), speeds, memory, target),
         row("row_random_indexing", ratio(rates["by_row"], rates["copy"]), speeds, memory),
-        *(row(f"rate_warm_{name}", statistics.median(found), "GB/s") for name, found in (rates | ahead).items()),
+        *rate_rows("warm", rates | ahead),
     ]
 
 
 def cold_rows(reading: Reading, n_rounds: int) -> list[Row]:
     """Without targets where the system does not forget: there is nothing to measure."""
     can = hasattr(os, "posix_fadvise")
-    short, long = reading.batches(16), reading.batches(64)
+    slices = {n: reading.batches(n) for n in (16, 32, 64)}
     rates = rounds(
         {
             "in_a_row_1MB": lambda: reading.in_a_row(MEGABYTE),
             "in_a_row_16MB": lambda: reading.in_a_row(16 * MEGABYTE),
-            "slices_of_16": lambda: reading.fill(short),
-            "slices_of_64": lambda: reading.fill(long),
+            **{f"slices_of_{n}": partial(reading.fill, b) for n, b in slices.items()},
+            **{f"slices_of_{n}_past_memory": partial(reading.fill_past_memory, b) for n, b in slices.items()},
         },
         n_rounds,
         reading.forget if can else lambda: None,
     )
-    short.close()
-    long.close()
+    for batches in slices.values():
+        batches.close()
     best = max(("in_a_row_1MB", "in_a_row_16MB"), key=lambda name: statistics.median(rates[name]))
     warm = statistics.median(rates[best]) > 4  # no disk of ours: what was forgotten came from memory all the same
     target = reading.shape.target(0.8) if can and not warm else None
     disk = f"cold reading of the same bytes ({best})"
     return [
         row("cold_reading", ratio(rates["slices_of_16"], rates[best]), "ratio of speeds", disk, target),
-        row("cold_reading_slices_of_64", ratio(rates["slices_of_64"], rates[best]), "ratio of speeds", disk),
-        *(row(f"rate_cold_{name}", statistics.median(found), "GB/s") for name, found in rates.items()),
+        *(
+            row(f"cold_reading_{name}", ratio(found, rates[best]), "ratio of speeds", disk)
+            for name, found in rates.items()
+            if name.startswith("slices")
+        ),
+        *rate_rows("cold", rates),
     ]
 
 
@@ -273,7 +294,7 @@ def writing_rows(folder: Path, shape: Shape, n_rounds: int) -> list[Row]:
     disk = "dd with fsync of the same bytes"
     return [
         row("writing", ratio(rates["ours"], rates["dd"]), "ratio of speeds", disk, shape.target(0.8)),
-        *(row(f"rate_writing_{name}", statistics.median(found), "GB/s") for name, found in rates.items()),
+        *rate_rows("writing", rates),
     ]
 
 
@@ -289,6 +310,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny shape and few rounds: shows that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--folder", type=Path, help="on the disk to measure; left out: the system's temporary folder")
+    parser.add_argument("--only", choices=PARTS, help="one part of it")
     options = parser.parse_args()
     torch.set_num_threads(1)
     shape = QUICK if options.quick else FULL
@@ -300,13 +322,14 @@ def main() -> None:
         write_tokens(stored, shape)
         sync(stored)
         reading = Reading(stored, shape)
+        parts = {
+            "warm": lambda: warm_rows(reading, shape.n_rounds),
+            "cold": lambda: cold_rows(reading, shape.n_rounds),
+            "writing": lambda: writing_rows(folder, shape, shape.n_rounds),
+        }
         rows = []
-        for measured in (
-            lambda: warm_rows(reading, shape.n_rounds),
-            lambda: cold_rows(reading, shape.n_rounds),
-            lambda: writing_rows(folder, shape, min(3, shape.n_rounds)),
-        ):
-            found = measured()
+        for part in (options.only,) if options.only else PARTS:
+            found = parts[part]()
             show(found)
             rows += found
     if options.json is not None:

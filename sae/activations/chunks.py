@@ -1,7 +1,7 @@
 """Reading runs of rows out of the chunks of a shard.
 
 Plain chunks lie in the file as they are, so a run is one piece of the file per chunk that it touches: no library lock
-is held and nothing is copied twice (`sae.kernels.pieces`). Compressed chunks are read whole through HDF5, each
+is held (`sae.kernels.scatter`). Compressed chunks are read whole through HDF5, each
 decompressed once however many runs lie in it.
 """
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from sae.core.errors import WorldError
-from sae.kernels.pieces import read_pieces
+from sae.kernels.scatter import read_rows
 
 CHUNK_ROWS = 1024
 _OTHERS = 256
@@ -30,14 +30,23 @@ def within_chunks(runs: Int[np.ndarray, "run 2"]) -> Int[np.ndarray, "piece 2"]:
     return np.stack([np.maximum(runs[run, 0], chunk), np.minimum(runs[run, 1], chunk + CHUNK_ROWS)], axis=1)
 
 
-def read_plain(path: Path, offsets: Int[np.ndarray, "chunk"], runs: Int[np.ndarray, "run 2"], out: np.ndarray) -> None:
-    """Reads runs of rows one after the other into `out` [row, width].
+def read_plain(
+    path: Path,
+    offsets: Int[np.ndarray, "chunk"],
+    runs: Int[np.ndarray, "run 2"],
+    out: Shaped[np.ndarray, "row width"],
+    to: Int[np.ndarray, "read"],
+    past_memory: bool = False,
+) -> None:
+    """Reads runs of rows; the i-th row read becomes row `to[i]` of `out`.
 
     Args:
         path: the shard.
         offsets: where in the file each chunk of 1,024 rows lies.
         runs: rows [start, stop), at least one each.
         out: memory of the stored type, C-contiguous.
+        to: distinct rows of it.
+        past_memory: see `sae.kernels.scatter`.
 
     Raises:
         WorldError: the file ends before its rows do.
@@ -46,15 +55,19 @@ def read_plain(path: Path, offsets: Int[np.ndarray, "chunk"], runs: Int[np.ndarr
     pieces = within_chunks(runs)
     starts = pieces[:, 0]
     places = offsets[starts // CHUNK_ROWS] + starts % CHUNK_ROWS * row_bytes
-    ends = np.cumsum(pieces[:, 1] - starts) * row_bytes
+    ends = np.cumsum(pieces[:, 1] - starts)
     try:
-        with path.open("rb", buffering=0) as file:
-            read_pieces(file.fileno(), places, ends, out.reshape(-1).view(np.uint8))
+        read_rows(path, places, ends, out, to, past_memory)
     except EOFError:
         raise WorldError(f"shard {path} ends before its rows do; sae verify names what is damaged") from None
 
 
-def read_compressed(rows: h5py.Dataset, runs: Int[np.ndarray, "run 2"], out: np.ndarray) -> None:
+def read_compressed(
+    rows: h5py.Dataset,
+    runs: Int[np.ndarray, "run 2"],
+    out: Shaped[np.ndarray, "row width"],
+    to: Int[np.ndarray, "read"],
+) -> None:
     """As `read_plain`, from a dataset with filters; what two runs share is decompressed once if they ascend.
 
     Raises:
@@ -67,7 +80,7 @@ def read_compressed(rows: h5py.Dataset, runs: Int[np.ndarray, "run 2"], out: np.
             last = min(first + CHUNK_ROWS, rows.shape[0])
             rows.read_direct(chunk, np.s_[first:last], np.s_[: last - first])
             held = first
-        out[at : at + stop - start] = chunk[start - first : stop - first]
+        out[to[at : at + stop - start]] = chunk[start - first : stop - first]
         at += stop - start
 
 

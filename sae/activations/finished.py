@@ -157,7 +157,7 @@ def _summed_again(storage: Storage, shard: Finished) -> dict[str, SiteSums]:
         for first in range(0, shard.n_rows, CHUNK_ROWS):
             last = min(shard.n_rows, first + CHUNK_ROWS)
             out = np.empty((last - first, width(site.d, storage.dtype)), STORED[storage.dtype])
-            read.read(site.name, np.array([[first, last]]), out)
+            read.read(site.name, np.array([[first, last]]), out, np.arange(last - first))
             documents, positions = read.documents[first:last], read.positions[first:last]
             ids = tokens.ids[tokens.document_start[documents] + positions]
             x = values(rows_of(out, storage.dtype), storage.dtype)

@@ -57,6 +57,13 @@ class Buffer(NamedTuple):
     """The i-th row given out is the `permutation[i]`-th read."""
 
     @property
+    def places(self) -> Int[np.ndarray, "row"]:
+        """When each row is given out, in reading order: the inverse of `permutation`."""
+        places = np.empty_like(self.permutation)
+        places[self.permutation] = np.arange(len(places))
+        return places
+
+    @property
     def rows(self) -> Int[np.ndarray, "row"]:
         """Row numbers in the order given out."""
         read = np.concatenate([np.arange(start, stop) for start, stop in self.runs.tolist()])

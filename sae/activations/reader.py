@@ -3,6 +3,7 @@
 Rows of a split are numbered through its shards, in the order in which they were harvested.
 """
 
+import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,9 @@ from sae.activations.stream import TokenStream
 from sae.core.errors import InputError, nearest
 from sae.core.splits import SPLITS, Split
 from sae.kernels.aligned import aligned_empty
+
+_SO_LARGE = 4
+"""Times the machine's memory: of a site with more bytes the page cache holds a quarter at most."""
 
 
 class Block(NamedTuple):
@@ -53,6 +57,13 @@ class Activations:
             shard = Shard(self.folder / entry.file, entry.n_rows, contents.sites, contents.dtype)
             self._shards[entry.split].append(shard)
         self._bounds = {s: np.cumsum([0, *(shard.n_rows for shard in shards)]) for s, shards in self._shards.items()}
+        most = _SO_LARGE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        self.past_memory = {split: any(self._n_bytes(split, site) > most for site in self._d) for split in SPLITS}
+        """Of which splits short runs are read past the page cache, which could keep few of them for the next epoch."""
+
+    def _n_bytes(self, split: Split, site: str) -> int:
+        """Of a site's rows as stored."""
+        return self.n_rows(split) * width(self._d[site], self.dtype) * STORED[self.dtype].itemsize
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -102,19 +113,24 @@ class Activations:
         self._check(site)
         shape = (int((runs[:, 1] - runs[:, 0]).sum()), width(self._d[site], self.dtype))
         out = aligned_empty(shape, STORED[self.dtype])
-        return self.read_into(out, split, site, runs)
+        return self.read_into(out, split, site, runs, np.arange(len(out)))
 
     def read_into(
-        self, out: np.ndarray, split: Split, site: str, runs: Int[np.ndarray, "run 2"]
+        self,
+        out: Shaped[np.ndarray, "row width"],
+        split: Split,
+        site: str,
+        runs: Int[np.ndarray, "run 2"],
+        to: Int[np.ndarray, "row"],
     ) -> Shaped[Tensor, "row width"]:
-        """As `stored_rows`, into memory [row, width] of the stored type, which the result shares."""
+        """As `stored_rows`, into memory of the stored type, which the result shares; `to` says where each row goes."""
         at = 0
         for shard, first, last in zip(self._shards[split], *self._edges(split), strict=True):
             inside = np.clip(runs, first, last) - first
             inside = inside[inside[:, 1] > inside[:, 0]]
             n = int((inside[:, 1] - inside[:, 0]).sum())
             if n:
-                shard.read(site, inside, out[at : at + n])
+                shard.read(site, inside, out, to[at : at + n], self.past_memory[split])
                 at += n
         assert at == len(out), f"runs reach beyond the {self.n_rows(split)} rows of {split}"
         return rows_of(out, self.dtype)

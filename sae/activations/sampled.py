@@ -3,7 +3,8 @@
 1. Within the j-th group of k rows the one at ⌊k · frac(j φ)⌋ is taken, φ the golden ratio: no period of the text, such
    as a window of 128 rows, falls in step with it.
 2. Sampled rows wait until there are 512; their scatter about their own mean m is a product in float32, added up in
-   float64 as Σxxᵀ = Σ(x − m)(x − m)ᵀ + m sᵀ + (s − n m) mᵀ with s = Σx, so that a large mean costs no digits.
+   float64 as Σxxᵀ = Σ(x − m)(x − m)ᵀ + m sᵀ + (s − n m) mᵀ with s = Σx, so that a large mean costs no digits. What
+   lies below blocks on the diagonal is mirrored when it is asked for: half of the product is not computed.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from torch import Tensor
 from sae.core.streams import Covariance
 
 _WAITING = 512
+_STRIP = 128
+"""Columns of a block on the diagonal."""
 _GOLDEN = 0.6180339887498949
 
 
@@ -55,15 +58,20 @@ class Sampled:
         about, total, c = mean.double(), x.double().sum(0), self._covariance
         c.count += len(x)
         c.sum += total
-        c.sum_products += centred.T @ centred
         left, right = torch.stack([about, total - len(x) * about]), torch.stack([total, about])
-        c.sum_products.addmm_(left.T, right)
+        for i in range(0, len(mean), _STRIP):
+            strip = c.sum_products[i : i + _STRIP, i:]
+            strip += centred[:, i : i + _STRIP].T @ centred[:, i:]
+            strip.addmm_(left[:, i : i + _STRIP].T, right[:, i:])
         self._waiting, self._n_waiting = [], 0
 
     @property
     def covariance(self) -> Covariance:
         """Of what was sampled so far."""
         self._add_waiting()
+        products = self._covariance.sum_products
+        for i in range(0, len(products), _STRIP):
+            products[i + _STRIP :, i : i + _STRIP] = products[i : i + _STRIP, i + _STRIP :].T
         return self._covariance
 
     def merge(self, other: "Sampled") -> None:

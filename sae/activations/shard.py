@@ -9,7 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Int, Int32, Shaped
 
 from sae.activations.chunks import CHUNK_ROWS, load_filters, read_compressed, read_plain
 from sae.activations.config import Encoding
@@ -82,18 +82,28 @@ class Shard:
         with h5py.File(self.path, "r") as file:
             return read(file, name)
 
-    def read(self, site: str, runs: Int[np.ndarray, "run 2"], out: np.ndarray) -> None:
-        """Reads runs of rows [start, stop), one after the other, into `out` [row, width] of the stored type.
+    def read(
+        self,
+        site: str,
+        runs: Int[np.ndarray, "run 2"],
+        out: Shaped[np.ndarray, "row width"],
+        to: Int[np.ndarray, "read"],
+        past_memory: bool = False,
+    ) -> None:
+        """Reads runs of rows [start, stop); the i-th row read becomes row `to[i]` of `out`, of the stored type.
+
+        Args:
+            past_memory: whether what lies apart is not worth keeping in the page cache.
 
         Raises:
             WorldError: the file ends before its rows do, or a compressed chunk is damaged.
         """
         if site not in self._compressed:
-            read_plain(self.path, self._chunk_offsets(site), runs, out)
+            read_plain(self.path, self._chunk_offsets(site), runs, out, to, past_memory)
             return
         try:
             with h5py.File(self.path, "r") as file:
-                read_compressed(dataset(file, dataset_of(site)), runs, out)
+                read_compressed(dataset(file, dataset_of(site)), runs, out, to)
         except OSError as error:
             raise WorldError(f"shard {self.path} has a damaged chunk ({error}); sae verify names what is") from None
 

@@ -11,6 +11,7 @@ there for the run that resumes.
 import fcntl
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import time
@@ -123,7 +124,8 @@ def _taken_digests(folder: Path) -> dict[str, str]:
 
 def digest_of(file: Path) -> str:
     """SHA-256 of a file's bytes."""
-    digest, block = hashlib.sha256(), memoryview(bytearray(_BLOCK))
+    # Memory that begins where a page does: the system copies several times as fast into it.
+    digest, block = hashlib.sha256(), memoryview(mmap.mmap(-1, _BLOCK))
     with file.open("rb", buffering=0) as stream:
         while n_bytes := stream.readinto(block):
             digest.update(block[:n_bytes])

@@ -1,7 +1,7 @@
 """Memory that begins where a page does.
 
-The system copies into it from the page cache, and out of it, up to three times as fast as where numpy puts memory, 16
-bytes off (measured on a processor of AMD, slices of 24 kB).
+The system copies into it from the page cache three times as fast as where numpy puts memory, 16 bytes off (measured on
+a processor of AMD, slices of 24 kB), and rows can be written to it past the processor's cache.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """dictionary_learning's ActivationBuffer over nnsight, in its steady state.
 
-A run goes from just after a refill to just after the n-th next one, so that what is read equals what was produced.
+A run goes from just after a refill to just after the next one, so that what is read equals what was produced.
 Token ids stand in for texts, padded to the longest of the batch by the same tokenizer as nnsight would.
 """
 
@@ -52,7 +52,7 @@ def load() -> Callable[[], Done]:
 
     buffer.refresh, buffer.text_batch = counted, next_batch
     until_refills(2)
-    return lambda: timed(lambda: until_refills(2))
+    return lambda: timed(lambda: until_refills(1))
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ def test_a_chunk_is_decompressed_once_in_an_ascending_read(folder: Path, monkeyp
     starts = np.arange(0, 2500, 50)
     out = np.empty((500, 4), "<f2")
     with h5py.File(folder / "train-00000.h5") as file:
-        read_compressed(dataset(file, f"activations/{SITE}"), np.stack([starts, starts + 10], axis=1), out)
+        runs = np.stack([starts, starts + 10], axis=1)
+        read_compressed(dataset(file, f"activations/{SITE}"), runs, out, np.arange(500))
     assert [(one.start, one.stop) for one in reads] == [(0, 1024), (1024, 2048), (2048, 2500)]
 
 

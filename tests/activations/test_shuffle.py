@@ -1,5 +1,6 @@
 """Every epoch visits each row once, any step is the same whatever was asked before, and batches are well mixed."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -133,6 +134,22 @@ def test_reading_ahead_changes_no_batch(activations: Activations, steps: Sequenc
         assert torch.equal(ahead.batch(step), plain.batch(step))
     assert ahead.n_bytes == 2 * plain.n_bytes
     ahead.close()
+    plain.close()
+
+
+def test_reading_past_the_page_cache_changes_no_batch(activations: Activations) -> None:
+    past = Activations(activations.folder)
+    assert not any(past.past_memory.values()), "these few rows stay in memory"
+    past.past_memory["train"] = True
+    for path in past.folder.glob("train-*.h5"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    other, plain = shuffled(past), shuffled(activations)
+    for step in (0, 20, 84, 300):
+        assert torch.equal(other.batch(step), plain.batch(step))
+    other.close()
     plain.close()
 
 

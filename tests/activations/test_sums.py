@@ -74,6 +74,17 @@ def test_a_large_mean_costs_the_covariance_no_digits() -> None:
     assert 0.75 < float(eigenvalues.min()) < float(eigenvalues.max()) < 1.25
 
 
+@pytest.mark.parametrize("d", [7, 128, 300])
+def test_the_covariance_is_that_of_every_two_columns(d: int) -> None:
+    x = torch.randn(1500, d, generator=generator(d)) + torch.arange(d) / d
+    sampled = Sampled(d)
+    sampled.every = 1
+    for n, part in ((700, x[:700]), (1500, x[700:])):
+        sampled.update(part)
+        wide = x[:n].double()
+        torch.testing.assert_close(sampled.covariance.sum_products, wide.T @ wide, rtol=1e-6, atol=1e-3)
+
+
 @pytest.mark.parametrize("window", [32, 128, 1024])
 def test_the_sample_does_not_fall_in_step_with_windows(window: int) -> None:
     sampled = Sampled(768)
