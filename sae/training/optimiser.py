@@ -30,7 +30,7 @@ _OURS = 2
 class Adam:
     """Adam's moments, by parameter; `descend` moves them on, each row visited once.
 
-    torch's own optimiser would bring its compiler into memory, 67 MB that a step of the compiled kernels has no use for.
+    torch's own optimiser would bring its compiler into memory, 67 MB that the compiled kernels have no use for.
     """
 
     def __init__(self, dictionary: Dictionary, moments: torch.dtype) -> None:
