@@ -129,8 +129,12 @@ def size_rows(size: Size, libraries: list[str], seed: int, folder: Path) -> list
     best = min(peers, key=lambda library: peers[library].fvu)
     enough = [run for run in ours if run.reaches(peers[best])]
     target = None if size is QUICK else TARGET
-    share = min((run.seconds for run in enough), default=float("inf")) / peers[best].seconds
-    return [*found, row(f"{size.name}_time_to_fvu", share, "ratio of times", f"ours, {best}", target, most=True)]
+    name, unit = f"{size.name}_time_to_fvu", "ratio of times"
+    if not enough:
+        more = ours[0].seconds / peers[best].seconds
+        return [*found, row(name, more, f"{unit}, and not reached", f"ours, {best}", target and 0.0, most=True)]
+    share = min(run.seconds for run in enough) / peers[best].seconds
+    return [*found, row(name, share, unit, f"ours, {best}", target, most=True)]
 
 
 def _of_run(name: str, run: Trained) -> list[Row]:
@@ -149,6 +153,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     sizes = {size.name: size for size in (SMALL, MIDDLE)}
+    if not set(options.sizes.split(",")) <= set(sizes):
+        parser.error(f"--sizes {options.sizes}: there are {', '.join(sizes)}")
     chosen = [QUICK] if options.quick else [sizes[name] for name in options.sizes.split(",")]
     libraries = [] if options.quick else [name for name in options.peers.split(",") if name]
     found: list[Row] = []

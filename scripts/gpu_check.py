@@ -16,6 +16,7 @@ status 0. Rows of the file: {name, value, unit, against, target, holds}.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -108,21 +109,25 @@ def differences() -> list[str]:
     from sae.kernels import reference, triton_ops
     from sae.kernels.triton_ops import fused
 
-    def run(kernel: Any, leaves: list[Tensor], k: int) -> list[Tensor]:
+    def run(kernel: Any, encode: str, leaves: list[Tensor], k: int) -> list[Tensor]:
         x, rows, bias, W_dec = (leaf.detach().clone().requires_grad_() for leaf in leaves)
-        code = kernel.encode_topk(x, rows, bias, k)
+        code = getattr(kernel, encode)(x, rows, bias, 0.5 if encode == "encode_threshold" else k)
         y = kernel.sparse_decode(code, W_dec)
         y.square().mean().backward()
         return [code.values, y, *(leaf.grad for leaf in (x, rows, bias, W_dec) if leaf.grad is not None)]
 
     found = []
     g = torch.Generator(device="cuda").manual_seed(0)
-    for n, d, d_sae, k in ((37, 48, 1000, 5), (256, 768, 4096, 64), (5, 33, 70, 70)):
+    encoders, sizes = ("encode_topk", "encode_batchtopk", "encode_threshold"), ((37, 48, 1000, 5), (256, 768, 4096, 64))
+    for encode, (n, d, d_sae, k) in itertools.product(encoders, (*sizes, (5, 33, 70, 70))):
         shapes = ((n, d), (d_sae, d), (d_sae,), (d_sae, d))
         leaves = [torch.randn(shape, generator=g, device="cuda") / shape[-1] ** 0.25 for shape in shapes]
-        for number, (a, b) in enumerate(zip(run(triton_ops, leaves, k), run(reference, leaves, k), strict=True)):
-            if not torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max())):
-                found.append(f"n {n}, d {d}, d_sae {d_sae}, k {k}: result {number} is off by {(a - b).abs().max():.3g}")
+        both = (run(kernel, encode, leaves, k) for kernel in (triton_ops, reference))
+        for number, (a, b) in enumerate(zip(*both, strict=True)):
+            if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max())):
+                found.append(f"{encode}, n {n}, d {d}, d_sae {d_sae}, k {k}: result {number} differs")
+    for moments, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 1e-2)):
+        found += adam_differences(moments, tolerance)
     x, rows = (torch.randn(n, 200, generator=g, device="cuda") for n in (300, 4096))
     crowded = 20.0 * (torch.arange(4096, device="cuda") % 32 == 3)  # more in one tile than it keeps
     values, indices = x.new_empty(300, 20), torch.empty(300, 20, dtype=torch.int64, device="cuda")
@@ -132,6 +137,27 @@ def differences() -> list[str]:
         if not torch.allclose(got, pre.topk(20).values, rtol=1e-3, atol=1e-2):
             found.append(f"the fused choice of a crowded tile: its {name} are wrong")
     return found
+
+
+def adam_differences(moments: torch.dtype, tolerance: float) -> list[str]:
+    """Where a step of Adam on unit and on free rows is not the reference's."""
+    from sae.kernels import AdamStep, Slot, reference, triton_ops
+
+    def slots() -> list[Slot]:
+        g = torch.Generator(device="cuda").manual_seed(1)
+        p, gradient, mean, square = (torch.randn(300, 768, generator=g, device="cuda") for _ in range(4))
+        m, v, unit = (0.1 * mean).to(moments), (0.1 * square.square()).to(moments), torch.nn.functional.normalize(p)
+        return [Slot(rows, gradient.clone(), m.clone(), v.clone(), 3, rows is unit) for rows in (unit, p)]
+
+    ours, theirs, how = slots(), slots(), AdamStep(rate=0.05, clip=0.1)
+    triton_ops.descend(ours, how)
+    reference.descend(theirs, how)
+    return [
+        f"adam with moments in {moments}: its {name} differs"
+        for a, b in zip(ours, theirs, strict=True)
+        for name in ("parameter", "mean", "square")
+        if not torch.allclose(getattr(a, name).float(), getattr(b, name).float(), rtol=tolerance, atol=tolerance / 10)
+    ]
 
 
 def choice_rows() -> list[Row]:
@@ -180,7 +206,10 @@ def main() -> None:
     parser.add_argument("--sizes", default=",".join(size.name for size in SIZES))
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
-    chosen = [size for size in SIZES if size.name in options.sizes.split(",")]
+    wanted, known = options.sizes.split(","), {size.name: size for size in SIZES}
+    if not set(wanted) <= set(known):
+        parser.error(f"--sizes {options.sizes}: there are {', '.join(known)}")
+    chosen = [known[name] for name in wanted]
     if not torch.cuda.is_available():
         print("no CUDA device here: nothing was measured; the roofline of an H200 from 4.3 TB/s and 790 TFLOP/s:")
         found = [one for size in chosen for one in roofline_rows(size, H200, "constants of an H200")]

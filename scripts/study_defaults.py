@@ -46,7 +46,7 @@ class Runs:
 
 
 def _short(value: Any) -> Any:
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def key_of(bench: Bench, arm: Arm, seed: int) -> str:

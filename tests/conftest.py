@@ -30,6 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "pipelines" not in item.path.parts)
 
 
+@pytest.fixture(autouse=True)
+def latents_are_chosen_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On any machine: `selection: auto` would take bfloat16 where there are instructions for it."""
+    monkeypatch.setattr("sae.kernels.choice.multiplies_bfloat16", lambda device: False)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of models and data beside the checkout; tests that need it skip where it is absent."""

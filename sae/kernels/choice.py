@@ -53,6 +53,14 @@ def _triton() -> ModuleType | None:
     return importlib.import_module("sae.kernels.triton_ops")
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions that multiply bfloat16, so that its products are faster than float32's."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch says it in public only since 2.13.
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def loops_for(*tensors: Tensor) -> Loops:
     """The loops of that spelling; those in torch for the reference, which has none."""
     module = chosen(*tensors)

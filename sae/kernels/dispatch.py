@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae.kernels import traced
+from sae.kernels.checks import check_k, check_linear
 from sae.kernels.choice import chosen
 from sae.kernels.code import Code, FixedCode, RaggedCode
 from sae.kernels.loops import AdamStep, Slot
@@ -23,6 +24,7 @@ def spelling(*tensors: Tensor) -> ModuleType:
 
 def topk(pre: Float[Tensor, "*token d_sae"], k: int) -> FixedCode:
     """The k largest pre-activations of each token in descending order, negative ones set to zero."""
+    check_k("topk", k, pre.shape[-1])
     return spelling(pre).topk(pre, k)
 
 
@@ -39,6 +41,7 @@ def encode_topk(
     With a `selection` of less precision, such as bfloat16 (under autocast its own), latents are chosen in that
     precision and their values computed in the precision of x.
     """
+    check_linear(x, encoder_rows, b_enc, centre, selection)
     return spelling(x, encoder_rows, b_enc).encode_topk(x, encoder_rows, b_enc, k, centre, selection)
 
 
@@ -51,6 +54,7 @@ def largest(
     selection: torch.dtype | None = None,
 ) -> FixedCode:
     """As `encode_topk`, negative values as they are."""
+    check_linear(x, encoder_rows, b_enc, centre, selection)
     return spelling(x, encoder_rows, b_enc).largest(x, encoder_rows, b_enc, k, centre, selection)
 
 
@@ -66,6 +70,8 @@ def encode_batchtopk(
 
     `selection` as in `encode_topk`; what it takes for positive may have a value of zero.
     """
+    check_linear(x, encoder_rows, b_enc, centre, selection)
+    check_k("encode_batchtopk", k)
     return spelling(x, encoder_rows, b_enc).encode_batchtopk(x, encoder_rows, b_enc, k, centre, selection)
 
 
@@ -81,6 +87,7 @@ def encode_threshold(
 
     `selection` as in `encode_topk`; what it takes for larger may have a value of zero.
     """
+    check_linear(x, encoder_rows, b_enc, centre, selection, threshold)
     return spelling(x, encoder_rows, b_enc).encode_threshold(x, encoder_rows, b_enc, threshold, centre, selection)
 
 
@@ -93,6 +100,7 @@ def above(
     selection: torch.dtype | None = None,
 ) -> RaggedCode:
     """Every pre-activation above its floor, as `selection` sees it, or no number, whatever its sign; latents ascend."""
+    check_linear(x, encoder_rows, b_enc, centre, selection, floor.reshape(-1))
     return spelling(x, encoder_rows, b_enc).above(x, encoder_rows, b_enc, floor, centre, selection)
 
 
@@ -106,6 +114,8 @@ def above_and_between(
     selection: torch.dtype | None = None,
 ) -> tuple[RaggedCode, Bool[Tensor, "token d_sae"]]:
     """As `above` the threshold; and which pre-activations lie above the floor, but not above the threshold."""
+    for levels in (floor, threshold):
+        check_linear(x, encoder_rows, b_enc, centre, selection, levels.reshape(-1))
     kernels = chosen(x, encoder_rows, b_enc)
     return kernels.above_and_between(x, encoder_rows, b_enc, floor, threshold, centre, selection)
 

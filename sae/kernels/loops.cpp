@@ -84,61 +84,67 @@ inline float value_of(u64 key) {
 
 inline i64 latent_of(u64 key) { return i64(uint32_t(~uint32_t(key))); }
 
-// The largest value of every `width` latents; what is no number counts as infinite.
+// The largest of each lane of `span` vectors; what is no number is left out. Four at a time, which do not wait for each other.
 template <class T>
-void maxima_of(const T* row, const float* bias, i64 n_groups, i64 width, float* maxima) {
-    for (i64 group = 0; group < n_groups; group++) {
-        const T* x = row + group * width;
-        const float* b = bias + group * width;
-        lanes best = load(x) + load(b);
-        masks wrong = best != best;
-        for (i64 i = LANES; i < width; i += LANES) {
-            const lanes h = load(x + i) + load(b + i);
-            wrong |= h != h;
-            best = h > best ? h : best;
+inline lanes largest(const T* row, const float* bias, i64 span) {
+    lanes best[4];
+    for (lanes& b : best) b = lanes{} - INFINITY;
+    const auto look = [&](i64 i, int k) {
+        const lanes h = load(row + i * LANES) + load(bias + i * LANES);
+        best[k] = h > best[k] ? h : best[k];
+    };
+    i64 i = 0;
+    for (; i + 4 <= span; i += 4)
+        for (int k = 0; k < 4; k++) look(i + k, k);
+    for (; i < span; i++) look(i, 0);
+    for (int k = 1; k < 4; k++) best[0] = best[k] > best[0] ? best[k] : best[0];
+    return best[0];
+}
+
+inline bool any(const masks& found) {
+    u64 parts[LANES / 2], one = 0;
+    std::memcpy(parts, &found, sizeof found);
+    for (u64 part : parts) one |= part;
+    return one;
+}
+
+// Every latent of a row that is not below `least`, what is no number among them.
+template <class T>
+inline void collect(const T* row, const float* bias, i64 d_sae, float least, std::vector<u64>& found) {
+    for (i64 from = 0; from < d_sae; from += LANES) {
+        const i64 to = std::min(from + LANES, d_sae);
+        if (to - from == LANES && !any(~(load(row + from) + load(bias + from) < least))) continue;
+        for (i64 i = from; i < to; i++) {
+            const float h = number(row[i]) + bias[i];
+            if (!(h < least)) found.push_back(key(h, i));
         }
-        best = wrong ? lanes{} + INFINITY : best;
-        float most = best[0];
-        for (int lane = 1; lane < LANES; lane++) most = most > best[lane] ? most : best[lane];
-        maxima[group] = most;
     }
 }
 
-template <class T>
-inline void collect(const T* row, const float* bias, i64 from, i64 to, float least, std::vector<u64>& found) {
-    for (i64 i = from; i < to; i++) {
-        const float h = number(row[i]) + bias[i];
-        if (!(h < least)) found.push_back(key(h, i));
-    }
-}
-
-// The k largest of each row in descending order. At least k latents reach the k-th largest of the groups' maxima, so
-// only groups that reach it are looked into.
+// The k largest of each row in descending order. A group is a lane of `span` vectors. At least k latents reach the k-th
+// largest of the groups' maxima, and little more than k where there are four times as many groups.
 template <class T>
 void select(const T* pre, const float* bias, i64 n, i64 d_sae, i64 k, float* values, i64* indices, int n_threads) {
-    i64 width = 64;
-    while (width > LANES && d_sae / width < 4 * k) width /= 2;
-    const i64 n_groups = d_sae / width;
-    const bool grouped = n_groups >= k;
+    const i64 n_vectors = d_sae / LANES, span = std::max(i64(1), std::min(n_vectors, d_sae / (4 * k)));
+    const i64 n_groups = n_vectors / span * LANES;
 #pragma omp parallel num_threads(n_threads)
     {
-        std::vector<float> maxima(n_groups), sorted(n_groups);
+        std::vector<float> maxima(n_groups);
         std::vector<u64> found;
 #pragma omp for schedule(static)
         for (i64 t = 0; t < n; t++) {
             const T* row = pre + t * d_sae;
-            found.clear();
-            if (grouped) {
-                maxima_of(row, bias, n_groups, width, maxima.data());
-                sorted = maxima;
-                std::nth_element(sorted.begin(), sorted.begin() + (k - 1), sorted.end(), std::greater<float>());
-                const float least = sorted[k - 1];
-                for (i64 group = 0; group < n_groups; group++)
-                    if (maxima[group] >= least) collect(row, bias, group * width, (group + 1) * width, least, found);
-                collect(row, bias, n_groups * width, d_sae, least, found);
-            } else {
-                collect(row, bias, 0, d_sae, -INFINITY, found);
+            float least = -INFINITY;
+            if (n_groups >= k) {
+                for (i64 from = 0; from < n_groups; from += LANES) {
+                    const lanes best = largest(row + from * span, bias + from * span, span);
+                    std::memcpy(maxima.data() + from, &best, sizeof best);
+                }
+                std::nth_element(maxima.begin(), maxima.begin() + (k - 1), maxima.end(), std::greater<float>());
+                least = maxima[k - 1];
             }
+            found.clear();
+            collect(row, bias, d_sae, least, found);
             if (i64(found.size()) > k)
                 std::nth_element(found.begin(), found.begin() + (k - 1), found.end(), std::greater<u64>());
             std::sort(found.begin(), found.begin() + k, std::greater<u64>());
@@ -198,11 +204,7 @@ void fill_above(const T* pre, const float* bias, const float* floor, i64 n, i64 
         for (i64 from = 0; from < d_sae && place < end; from += LANES) {
             const i64 to = std::min(from + LANES, d_sae);
             if (to - from == LANES) {
-                const masks above = ~(load(row + from) + load(bias + from) <= load(floor + from));
-                u64 halves_of[LANES / 2], any = 0;
-                std::memcpy(halves_of, &above, sizeof above);
-                for (int j = 0; j < LANES / 2; j++) any |= halves_of[j];
-                if (!any) continue;
+                if (!any(~(load(row + from) + load(bias + from) <= load(floor + from)))) continue;
             }
             for (i64 i = from; i < to; i++) {
                 const float h = number(row[i]) + bias[i];

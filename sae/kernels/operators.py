@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sae.kernels import selection as selected
+from sae.kernels.checks import check_latents
 from sae.kernels.choice import loops_for
 from sae.kernels.loops import Pairs
 
@@ -63,6 +64,7 @@ def _(x: Tensor, rows: Tensor, bias: Tensor, floor: Tensor, selection: torch.dty
 
 @torch.library.custom_op("sae::decode", mutates_args=())
 def decode(values: Tensor, indices: Tensor, starts: Tensor, W_dec: Tensor) -> Tensor:
+    check_latents(indices, len(W_dec))
     return loops_for(values, W_dec).bag(indices, starts, W_dec, values)
 
 

@@ -1,8 +1,8 @@
 """Large memory that is used again: gradients as large as a parameter, and the block that a selection works on.
 
-1. A fresh tensor costs a page fault for every 4 kB of it, at every step. So gradients are lent to a backward pass and
-   given back by the optimiser. Autograd takes a gradient over as it is where nobody else holds it: what is lent is
-   forgotten here until it comes back.
+1. A fresh tensor costs a page fault for every 4 kB of it, at every step. So the compiled kernels' gradients are lent to
+   a backward pass and given back by the optimiser. Autograd takes a gradient over as it is where nobody else holds it:
+   what is lent is forgotten here until it comes back. For a GPU torch does as much; nothing is kept for it.
 2. While gradients wait, a selection works in the memory of one of them: it is over before the next is lent.
 """
 
@@ -27,9 +27,10 @@ def lend(n: int, d: int, like: Tensor) -> Tensor:
 
 
 def give_back(gradient: Tensor) -> None:
-    """Takes a matrix whose content nobody needs any more."""
+    """Takes a matrix whose content nobody needs any more; one that is not on a processor is left to torch."""
     # Where others still see its memory, it is theirs.
-    if gradient.ndim != 2 or not gradient.is_contiguous() or gradient.untyped_storage().nbytes() != gradient.nbytes:
+    whole = gradient.is_contiguous() and gradient.untyped_storage().nbytes() == gradient.nbytes
+    if gradient.device.type != "cpu" or gradient.ndim != 2 or not whole:
         return
     waiting = _waiting(gradient)
     if sum(other.shape == gradient.shape for other in waiting) < _MOST:

@@ -4,6 +4,7 @@ Pre-activations of a block lie in one buffer that is used again and again (a fre
 more in page faults than its product saves), so nothing of that size outlives the selection.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -87,6 +88,7 @@ def largest_of_batch(loops: Loops, x: Tokens, rows: Rows, bias: Vector, n_wanted
     while True:
         n_above = int(share * sample.numel()) + 1
         least = float(sample.topk(n_above, sorted=False).values.min()) if n_above < sample.numel() else 0.0
+        least = 0.0 if math.isnan(least) else least
         found = _above(loops, x, rows, bias, torch.full_like(bias, max(0.0, least)), selection)
         if len(found.values) >= n_wanted or not least > 0:
             return _refined(loops, x, rows, bias, _first(found, n_wanted), selection)
@@ -134,9 +136,10 @@ def _refined(loops: Loops, x: Tokens, rows: Rows, bias: Vector, pairs: Pairs, se
 def _first(found: Pairs, n_wanted: int) -> Pairs:
     if len(found.values) <= n_wanted:
         return found
-    least = found.values.topk(n_wanted, sorted=False).values.min()
-    kept = ~(found.values <= least)  # with what is no number
-    equal = (found.values == least).nonzero().flatten()
+    sizes = found.values.nan_to_num(torch.inf, torch.inf, -torch.inf)  # what is no number is the largest
+    least = sizes.topk(n_wanted, sorted=False).values.min()
+    kept = sizes > least
+    equal = (sizes == least).nonzero().flatten()
     kept[equal[: n_wanted - int(kept.sum())]] = True
     n_before = torch.cat([found.starts.new_zeros(1), kept.cumsum(0)])
     return Pairs(found.values[kept], found.indices[kept], n_before[found.starts])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sae.core.errors import InputError
 from sae.kernels import selection as selected
+from sae.kernels.checks import check_k, check_latents
 from sae.kernels.code import Code, DenseCode, FixedCode, RaggedCode
 from sae.kernels.gradients import Attach, Decode
 from sae.kernels.loops import AdamStep, Loops, Pairs, Slot, even_bounds
@@ -56,8 +57,7 @@ class Spelling:
         selection: torch.dtype | None = None,
     ) -> FixedCode:
         """As `encode_topk`, negative values as they are."""
-        if not 1 <= k <= len(encoder_rows):
-            raise InputError(f"the kernel largest keeps 1 to d_sae = {len(encoder_rows)} latents, got k = {k}")
+        check_k("largest", k, len(encoder_rows))
         flat = _centred(x, centre)
         fixed = flat.detach(), encoder_rows.detach(), b_enc.detach()
         pairs = selected.largest_of_tokens(self.loops, *fixed, k, selection or precision(x))
@@ -153,7 +153,7 @@ class Spelling:
     def sparsify(self, values: Float[Tensor, "*token d_sae"]) -> RaggedCode:
         """The positive entries of a dense code."""
         d_sae = values.shape[-1]
-        flat = values.reshape(-1, d_sae)
+        flat = values.reshape(values.shape[:-1].numel(), d_sae)
         nothing = flat.new_zeros(d_sae)
         # A loop overwrites what it reads only to add a bias, and here there is none.
         pairs = self.loops.above(flat.detach(), nothing, nothing)
@@ -198,19 +198,19 @@ class Spelling:
         return RaggedCode(values, pairs.indices, pairs.starts, tuple(shape), len(rows))
 
     def _decoded(self, pairs: Pairs, W_dec: Tensor, shape: Sequence[int]) -> Tensor:
-        # A compiled loop would read past the rows; a GPU would have to wait for the answer.
-        if len(pairs.indices) and pairs.indices.device.type == "cpu":
-            least, most = pairs.indices.aminmax()
-            assert 0 <= int(least) <= int(most) < len(W_dec), "a code's latents lie beyond the decoder's rows"
+        check_latents(pairs.indices, len(W_dec))
         y = Decode.apply(self.loops, *pairs, W_dec)
         assert isinstance(y, Tensor)
         return y if len(shape) == 1 else y.view(*shape, W_dec.shape[-1])
 
 
 def precision(x: Tensor) -> torch.dtype:
-    """Of products: what autocast asks for, else x's own."""
+    """Of products: what autocast asks for, else x's own; bfloat16 for its float16, which would overflow unseen."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    if not torch.is_autocast_enabled(kind):
+        return x.dtype
+    asked = torch.get_autocast_dtype(kind)
+    return torch.bfloat16 if asked == torch.float16 != x.dtype else asked
 
 
 def _check_overflow(values: Tensor, x: Tensor) -> None:

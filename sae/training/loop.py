@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.kernels import AdamStep
+from sae.kernels import AdamStep, choice, pool
 from sae.objective import AuxK
 from sae.parallel import Mesh, token_mean
 from sae.training import dead
@@ -19,6 +19,8 @@ from sae.training.state import State
 from sae.training.step import ALONE, NoTerm, Recipe, Stepped, Term, step
 
 NO_TERM = NoTerm()
+CHOSEN_COARSELY = ("topk", "batchtopk", "matryoshka")
+"""Presets whose quality was measured with latents chosen in bfloat16 (scripts/study_defaults.py, group selection)."""
 
 
 @runtime_checkable
@@ -57,12 +59,15 @@ def loop(
     """
     recipe = recipe_of(state, config, term, mesh)
     clock = _Clock(state.n_tokens)
-    while state.step < config.n_steps:
-        done = step(state, batches.batch(state.step), recipe)
-        logged = state.step % config.log_every_steps == 0 or state.step == config.n_steps
-        metrics = _metrics(state, done, recipe) | clock.rate(state.n_tokens) if logged else {}
-        del done  # its batch would stay beside the next one
-        yield Progress(state.step, state.n_tokens, metrics)
+    try:
+        while state.step < config.n_steps:
+            done = step(state, batches.batch(state.step), recipe)
+            logged = state.step % config.log_every_steps == 0 or state.step == config.n_steps
+            metrics = _metrics(state, done, recipe) | clock.rate(state.n_tokens) if logged else {}
+            del done  # its batch would stay beside the next one
+            yield Progress(state.step, state.n_tokens, metrics)
+    finally:
+        pool.clear()
 
 
 def recipe_of(state: State, config: TrainConfig, term: Term = NO_TERM, mesh: Mesh = ALONE) -> Recipe:
@@ -79,12 +84,24 @@ def recipe_of(state: State, config: TrainConfig, term: Term = NO_TERM, mesh: Mes
         resampling=Resampling(config.resample_times * anew, config.resample_size, config.seed or 0),
         threshold_rate=config.threshold_rate,
         precision=getattr(torch, config.precision),
-        selection=None if config.selection == "as_precision" else getattr(torch, config.selection),
+        selection=selection_of(config, state.dictionary.b_dec.device),
         accumulate=config.accumulate,
         term=term,
         mesh=mesh,
         hold_dead=isinstance(objective.auxiliary, AuxK),
     )
+
+
+def selection_of(config: TrainConfig, device: torch.device) -> torch.dtype | None:
+    """Precision in which latents are chosen on a device; none: that of the products."""
+    match config.selection:
+        case "as_precision":
+            return None
+        case "auto":
+            faster = config.preset in CHOSEN_COARSELY and choice.multiplies_bfloat16(device)
+            return torch.bfloat16 if faster else None
+        case named:
+            return getattr(torch, named)
 
 
 def _metrics(state: State, done: Stepped, recipe: Recipe) -> dict[str, float]:

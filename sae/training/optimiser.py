@@ -11,6 +11,7 @@ decide how many latents fire they move √d times as far (300 steps, l0 16, Jump
 """
 
 import math
+import sys
 
 import torch
 from jaxtyping import Float
@@ -22,11 +23,14 @@ from sae.kernels import AdamStep, Slot
 from sae.kernels.pool import give_back
 from sae.training.presets import Rows
 
+_OURS = 2
+"""References to a gradient that nobody keeps: a variable and the argument of the call that counts them."""
+
 
 class Adam:
     """Adam's moments, by parameter; `descend` moves them on, each row visited once.
 
-    torch's own optimiser would bring its compiler into memory, 67 MB that a step has no use for.
+    torch's own optimiser would bring its compiler into memory, 67 MB that the compiled kernels have no use for.
     """
 
     def __init__(self, dictionary: Dictionary, moments: torch.dtype) -> None:
@@ -40,10 +44,10 @@ class Adam:
             give_back(torch.empty_like(parameter, requires_grad=False))
 
     def zero_grad(self) -> None:
-        """Lets go of all gradients; their memory serves the next step."""
+        """Lets go of all gradients; their memory serves the next step, but of those that somebody else kept."""
         for parameter in self._dictionary.parameters():
             gradient, parameter.grad = parameter.grad, None
-            if gradient is not None:
+            if gradient is not None and sys.getrefcount(gradient) == _OURS:
                 give_back(gradient)
 
 

@@ -81,7 +81,8 @@ RATES = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 def arms() -> list[Arm]:
     """All, those that should matter most first."""
-    return [*_rates("topk"), *_before(), *_presets(), *_dead(), *_begin(), *_others(), *_scaling(), *_small()]
+    first = [*_rates("topk"), *_before(), *_presets(), *_dead(), *_begin(), *_others()]
+    return [*first, *_scaling(), *_small(), *_coarse()]
 
 
 def _rates(preset: str) -> list[Arm]:
@@ -145,3 +146,9 @@ def _small() -> list[Arm]:
     found += [Arm("adam", f"beta1 {beta:g}", keys={"beta1": beta}) for beta in (0.0, 0.95)]
     found += [Arm("adam", f"beta2 {beta:g}", keys={"beta2": beta}) for beta in (0.99, 0.9999)]
     return found
+
+
+def _coarse() -> list[Arm]:
+    """Latents chosen in bfloat16, their values exact."""
+    coarse = {"selection": "bfloat16"}
+    return [Arm("selection", "bfloat16 at x4", 4.0, coarse, preset=p) for p in ("topk", "batchtopk", "matryoshka")]

@@ -5,7 +5,7 @@ from typing import Any, assert_never
 
 import torch
 from study.arms import Arm
-from study.data import Rows
+from study.data import N_TEST, Rows
 from study.optimisers import Muon, Other, Signum, keep_across
 from torch import Tensor
 
@@ -41,8 +41,9 @@ def measured(arm: Arm, rows: Rows, seed: int) -> dict[str, Any]:
         _train(arm, state, config, recipe, rows)
     except DivergedError:
         return {"diverged": True}
-    seconds = time.perf_counter() - start
-    return {"seconds": round(seconds, 1), "steps": config.n_steps, **scores(result(state), rows)}
+    seconds, dictionary = time.perf_counter() - start, result(state)
+    found = {"seconds": round(seconds, 1), "steps": config.n_steps, **scores(dictionary, rows)}
+    return found | (_read_coarsely(dictionary, rows) if config.selection == "bfloat16" else {})
 
 
 def _train(arm: Arm, state: State, config: TrainConfig, recipe: Recipe, rows: Rows) -> None:
@@ -107,11 +108,18 @@ def scores(dictionary: Dictionary, rows: Rows) -> dict[str, float]:
     return numbers
 
 
+def _read_coarsely(dictionary: Dictionary, rows: Rows) -> dict[str, float]:
+    """FVU and dead share where these weights choose in bfloat16, over those where they choose in float32."""
+    x = rows.stream().rows(0, N_TEST) if rows.bench.truth is not None else rows.test.float()
+    fine, coarse = _read(dictionary, x), _read(dictionary, x, torch.bfloat16)
+    return {f"coarse_{name}": coarse[name] / (fine[name] or 1.0) for name in ("fvu", "dead_fraction")}
+
+
 @torch.no_grad()
-def _read(dictionary: Dictionary, x: Tensor) -> dict[str, float]:
+def _read(dictionary: Dictionary, x: Tensor, selection: torch.dtype | None = None) -> dict[str, float]:
     error, l0, fired = 0.0, 0.0, torch.zeros(dictionary.d_sae, dtype=torch.bool)
     for part in x.split(2048):
-        code = dictionary.encode(part)
+        code = dictionary.encoded(part, selection).code
         error += float((part - dictionary.decode(code)).double().square().sum())
         l0 += float(code.l0().double().sum())
         fired |= code.fired()

@@ -1,10 +1,14 @@
 """What a kernel cannot take is refused by name."""
 
+from typing import Any
+
+import jaxtyping
 import pytest
 import torch
 
+from sae import kernels
 from sae.core.errors import InputError
-from sae.kernels import cpu
+from sae.kernels import FixedCode, cpu
 from tests.kernels.spellings import COMPILED, SPELLINGS
 
 
@@ -43,3 +47,62 @@ def test_float16_that_overflows_says_so(number):
         encode(3e4 * x, 2 * rows, bias)
     values = encode((3e4 * x).bfloat16(), (2 * rows).bfloat16(), bias.bfloat16()).values if number < 3 else None
     assert values is None or values.isfinite().all()
+
+
+@pytest.fixture
+def unchecked():
+    """As a user calls it: without the checks of types and shapes that tests run with."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+def linear(**parts):
+    given: dict[str, Any] = {"x": torch.ones(3, 2), "encoder_rows": torch.ones(5, 2), "b_enc": torch.zeros(5)} | parts
+    return kernels.encode_topk(**given, k=2)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"b_enc": torch.zeros(1)}, r"b_enc has shape \[1\]; it takes \[5\]"),
+        ({"x": torch.ones(3, 4)}, "x has width 4; encoder_rows read 2"),
+        ({"centre": torch.zeros(3)}, r"centre has shape \[3\]; it takes \[2\]"),
+        ({"selection": torch.float16}, "float32 or bfloat16, or in the precision of x; not in torch.float16"),
+        ({"encoder_rows": torch.ones(0, 2), "b_enc": torch.zeros(0)}, "at least one latent"),
+    ],
+)
+def test_parts_that_do_not_fit(unchecked, parts, said):
+    with pytest.raises(InputError, match=said):
+        linear(**parts)
+
+
+def test_thresholds_and_codes_that_do_not_fit(unchecked):
+    x, rows, bias = torch.ones(3, 2), torch.ones(5, 2), torch.zeros(5)
+    with pytest.raises(InputError, match=r"thresholds have shape \[1\]"):
+        kernels.above(x, rows, bias, torch.tensor(0.5))
+    with pytest.raises(InputError, match="encode_batchtopk keeps at least 1 latent, got k = -1"):
+        kernels.encode_batchtopk(x, rows, bias, -1)
+    with pytest.raises(InputError, match="kernel topk keeps 1 to d_sae = 5 latents, got k = 6"):
+        kernels.topk(torch.ones(1, 5), 6)
+    with pytest.raises(InputError, match=r"latents are int64 numbers, got torch\.int32"):
+        kernels.sparse_decode(FixedCode(torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.int32), 5), rows)
+
+
+@pytest.mark.parametrize("kernel", SPELLINGS)
+def test_a_batch_that_has_what_is_no_number_keeps_as_many_as_asked_for(kernel):
+    x = torch.randn(7, 16, generator=torch.Generator().manual_seed(0))
+    x[3] = torch.nan
+    rows = torch.randn(40, 16, generator=torch.Generator().manual_seed(1))
+    code = kernel.encode_batchtopk(x, rows, torch.zeros(40), 4)
+    assert len(code.values) == 28
+    assert code.values.isnan().all()
+
+
+def test_autocast_to_float16_chooses_as_bfloat16_does():
+    x, rows = torch.randn(70, 16), torch.randn(300, 16)
+    with torch.autocast("cpu", torch.float16):
+        code = kernels.encode_topk(x, rows, torch.zeros(300), 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert code.indices.equal(kernels.encode_topk(x, rows, torch.zeros(300), 4).indices)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sae.core.errors import InputError
 from sae.kernels import DenseCode, FixedCode, reference, selection, sparse
 from tests.kernels.spellings import CASES, SPELLINGS, precision
 
@@ -167,5 +168,5 @@ def test_dense_code_decodes_like_the_fixed_one(kernel):
 
 @pytest.mark.parametrize("kernel", SPELLINGS)
 def test_latents_beyond_the_decoder_are_refused(kernel):
-    with pytest.raises(AssertionError, match="beyond the decoder"):
+    with pytest.raises(InputError, match="latents 9 to 9; the decoder has rows 0 to 4"):
         kernel.sparse_decode(FixedCode(torch.ones(1, 1), torch.tensor([[9]]), 10), torch.ones(5, 2))

@@ -106,16 +106,30 @@ def test_product_and_choice_as_one(monkeypatch, dtype, k, crowded):
     assert all(len(set(row.tolist())) == k for row in indices)
 
 
-def test_a_fused_choice_keeps_what_is_no_number(monkeypatch):
+@pytest.mark.parametrize("crowded", [False, True])
+def test_a_fused_choice_keeps_what_is_no_number(monkeypatch, crowded):
     for name, size in {"TILE": 16, "KEPT": 2, "TOKENS": 16, "COLUMNS": 16}.items():
         monkeypatch.setattr(fused, name, size)
-    rows, values, indices = torch.randn(64, 4), torch.empty(1, 2), torch.empty(1, 2, dtype=torch.int64)
-    bias = torch.zeros(64)
-    bias[37] = torch.nan
+    rows, values, indices = torch.randn(64, 4), torch.empty(1, 4), torch.empty(1, 4, dtype=torch.int64)
+    bias = 20.0 * crowded * (torch.arange(64) % 4 == 1)
+    bias[38] = torch.nan
     fused.largest(torch.ones(1, 4), rows, bias, values, indices)
     assert values[0, 0].isnan()
-    assert indices[0, 0] == 37
-    assert values[0, 1] == rows.sum(1).max()
+    assert indices[0, 0] == 38
+    best = (rows.sum(1) + bias).nan_to_num(-torch.inf).topk(3)
+    torch.testing.assert_close(values[0, 1:], best.values)
+    assert indices[0, 1:].equal(best.indices)
+
+
+def test_a_fused_choice_of_latents_at_minus_infinity_names_each_once(monkeypatch):
+    for name, size in {"TILE": 16, "KEPT": 4, "TOKENS": 16, "COLUMNS": 16}.items():
+        monkeypatch.setattr(fused, name, size)
+    bias = torch.full((64,), -torch.inf)
+    bias[:2] = 0.0
+    values, indices = torch.empty(2, 5), torch.empty(2, 5, dtype=torch.int64)
+    fused.largest(torch.ones(2, 4), torch.ones(64, 4), bias, values, indices)
+    assert values.tolist() == [[4.0, 4.0, *[-torch.inf] * 3]] * 2
+    assert all(len(set(row.tolist())) == 5 for row in indices)
 
 
 def test_rows_that_are_too_wide_are_refused():

@@ -11,6 +11,7 @@ from sae.dictionary import Dictionary
 from sae.kernels import choice
 from sae.synthetic import Synthetic, SyntheticConfig
 from sae.training import TrainConfig, initial, loop, result
+from sae.training.loop import recipe_of
 
 MADE = Synthetic(SyntheticConfig(d=12, n_directions=24, l0=2), batch=64)
 N_STEPS = 500
@@ -72,3 +73,15 @@ def test_moments_in_bfloat16_learn_the_same():
     coarse, fine = trained(preset="topk", moments="bfloat16"), usual("topk")
     assert abs(unexplained(coarse) - unexplained(fine)) < 3e-3
     assert abs(dead(coarse) - dead(fine)) <= 2 / 48
+
+
+@pytest.mark.parametrize(
+    ("preset", "has_instructions", "chosen"),
+    [("topk", True, torch.bfloat16), ("topk", False, None), ("relu", True, None)],
+)
+def test_latents_are_chosen_in_bfloat16_where_that_is_faster(monkeypatch, preset, has_instructions, chosen):
+    monkeypatch.setattr(choice, "multiplies_bfloat16", lambda device: has_instructions)
+    config, state = TrainConfig(preset=preset, d_sae=48, l0=3), initial(Made().batch(0), TrainConfig(d_sae=48, l0=3))
+    assert recipe_of(state, config).selection == chosen
+    assert recipe_of(state, config.model_copy(update={"selection": "bfloat16"})).selection == torch.bfloat16
+    assert recipe_of(state, config.model_copy(update={"selection": "as_precision"})).selection is None

@@ -73,3 +73,25 @@ def test_what_others_hold_is_not_taken():
         pool.give_back(shared)
     assert pool.lend(2, 6, whole).data_ptr() != whole.data_ptr()
     assert pool.lend(6, 4, whole).data_ptr() != whole.data_ptr()
+
+
+def test_a_gradient_that_somebody_keeps_is_not_used_again():
+    config = TrainConfig(d_sae=64, l0=4, batch=256, tokens=256 * 6)
+    state = initial(DATA.batch(0), config)
+    kept: list[torch.Tensor] = []
+
+    def keep(parameter: torch.Tensor) -> None:
+        assert parameter.grad is not None
+        kept.append(parameter.grad)
+
+    state.dictionary.W_dec.register_post_accumulate_grad_hook(keep)
+    for _ in loop(state, DATA, config):
+        pass
+    assert len({gradient.data_ptr() for gradient in kept}) == len(kept) == 6
+
+
+def test_nothing_is_kept_when_training_ends():
+    config = TrainConfig(d_sae=64, l0=4, batch=256, tokens=512)
+    for _ in loop(initial(DATA.batch(0), config), DATA, config):
+        pass
+    assert not pool._pool.__dict__

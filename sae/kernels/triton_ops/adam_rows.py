@@ -1,4 +1,4 @@
-"""Adam, a row of a parameter at a time: gradient, moments and weights are each read once and written once.
+"""Adam, a row of a parameter at a time: gradient, moments and weights are each read and written once, unit rows twice.
 
 Kingma and Ba 2015, arXiv:1412.6980, algorithm 1; what is done to rows of unit norm is said in `sae.kernels.loops`. The
 clipping scale stays on the device, so that no step waits for the host.
@@ -29,17 +29,17 @@ def _squares(gradient, rows, out, d, UNIT: tl.constexpr, WIDTH: tl.constexpr):
         for start in range(0, d, WIDTH):
             column = start + tl.arange(0, WIDTH)
             inside = column < d
-            g = tl.load(gradient + row * d + column, mask=inside, other=0.0)
-            along += g * tl.load(rows + row * d + column, mask=inside, other=0.0)
+            g = tl.load(gradient + row * d + column, mask=inside, other=0.0).to(tl.float32)
+            along += g * tl.load(rows + row * d + column, mask=inside, other=0.0).to(tl.float32)
     part = tl.sum(along, axis=0)
     squares = tl.zeros([WIDTH], dtype=tl.float32)
     for start in range(0, d, WIDTH):
         column = start + tl.arange(0, WIDTH)
         inside = column < d
-        g = tl.load(gradient + row * d + column, mask=inside, other=0.0)
+        g = tl.load(gradient + row * d + column, mask=inside, other=0.0).to(tl.float32)
         if UNIT:
-            g -= part * tl.load(rows + row * d + column, mask=inside, other=0.0)
-            tl.store(gradient + row * d + column, g, mask=inside)
+            g -= part * tl.load(rows + row * d + column, mask=inside, other=0.0).to(tl.float32)
+            tl.store(gradient + row * d + column, g.to(gradient.dtype.element_ty), mask=inside)
         squares += g * g
     tl.store(out + row, tl.sum(squares, axis=0))
 
@@ -57,12 +57,12 @@ def _adam(
         column = start + tl.arange(0, WIDTH)
         inside = column < d
         place = row * d + column
-        g = tl.load(gradient + place, mask=inside, other=0.0) * clip
+        g = tl.load(gradient + place, mask=inside, other=0.0).to(tl.float32) * clip
         m = tl.load(mean + place, mask=inside, other=0.0).to(tl.float32)
         v = tl.load(square + place, mask=inside, other=0.0).to(tl.float32)
         m += (1 - beta1) * (g - m)
         v = beta2 * v + (1 - beta2) * g * g
-        p = tl.load(parameter + place, mask=inside, other=0.0)
+        p = tl.load(parameter + place, mask=inside, other=0.0).to(tl.float32)
         p -= rate * m / (tl.sqrt(v) * correction + epsilon)
         if NARROW:  # as sae.kernels.rounding; float32 whose lower 16 bits are zero
             h = place.to(tl.uint32) * 0x9E3779B1 + seed.to(tl.uint32)
@@ -73,21 +73,23 @@ def _adam(
             v = ((v.to(tl.uint32, bitcast=True) + (h >> 16)) & 0xFFFF0000).to(tl.float32, bitcast=True)
         tl.store(mean + place, m.to(mean.dtype.element_ty), mask=column < d_moved)
         tl.store(square + place, v.to(square.dtype.element_ty), mask=column < d_moved)
-        tl.store(parameter + place, p, mask=column < d_moved)
+        tl.store(parameter + place, p.to(parameter.dtype.element_ty), mask=column < d_moved)
         norm += tl.where(inside, p * p, 0.0)
     if UNIT:
         inverse = 1.0 / tl.maximum(tl.sqrt(tl.sum(norm, axis=0)), 1.17549435e-38)
         for start in range(0, d, WIDTH):
             column = start + tl.arange(0, WIDTH)
             inside = column < d
-            p = tl.load(parameter + row * d + column, mask=inside, other=0.0)
-            tl.store(parameter + row * d + column, p * inverse, mask=column < d_moved)
+            p = tl.load(parameter + row * d + column, mask=inside, other=0.0).to(tl.float32)
+            tl.store(parameter + row * d + column, (p * inverse).to(parameter.dtype.element_ty), mask=column < d_moved)
 
 
 def squares(gradient: Float[Tensor, "row d"], unit_rows: Float[Tensor, "row d"] | None) -> Float[Tensor, "row"]:
     """Σ gradient² of each row; the part along `unit_rows`, where given, is removed first, in place."""
     n, d = gradient.shape
-    out = gradient.new_empty(n)
+    if not gradient.is_contiguous():
+        raise InputError("the kernel squares takes a contiguous gradient only")
+    out = gradient.new_empty(n, dtype=torch.float32)
     rows = gradient if unit_rows is None else unit_rows
     _squares[(n,)](gradient, rows, out, d, UNIT=unit_rows is not None, WIDTH=_width(d))
     return out

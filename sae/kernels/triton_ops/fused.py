@@ -5,6 +5,9 @@ tiles), and writes the `KEPT` largest of each token, 1/16 of what the product ha
 code, unless a tile kept only values above the k-th: it may have more. 3. Such tiles, rare where latents are spread, are
 computed anew for their token, which then chooses among all of their values. A program that has nothing to mend ends at
 once, so the host is never asked.
+
+On the way −∞ is what is not there, so a latent's own −∞ is the lowest finite number, and what is no number is ∞; its
+token is marked.
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
@@ -19,6 +22,7 @@ from torch import Tensor
 TILE, KEPT = 128, 8
 TOKENS, COLUMNS = 128, 64
 """Of a tile; of one step of its product."""
+LOWEST = -3.4028234e38
 AT_ONCE = 1 << 25
 """Numbers kept before more tokens are taken."""
 WIDEST = 512
@@ -28,7 +32,7 @@ costs as much as it up to a width of about 2 · rate / bandwidth, 370 on an H200
 
 @triton.jit
 def _tiles(
-    x, rows, bias, values, latents, n, d, d_sae, n_tiles,
+    x, rows, bias, values, latents, unknown, n, d, d_sae, n_tiles, lowest,
     TOKENS: tl.constexpr, TILE: tl.constexpr, COLUMNS: tl.constexpr, KEPT: tl.constexpr,
 ):  # fmt: skip
     token = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)).to(tl.int64)
@@ -44,20 +48,21 @@ def _tiles(
                     other=0.0)  # fmt: skip
         h = tl.dot(a, b, h, input_precision="ieee")
     h += tl.load(bias + latent, mask=latent < d_sae, other=0.0).to(tl.float32)[None, :]
+    wrong = tl.max((h != h).to(tl.int32), axis=1)
+    tl.store(unknown + token, wrong, mask=(token < n) & (wrong > 0))
+    h = tl.where(h == h, tl.where(h > lowest, h, lowest), float("inf"))
     h = tl.where((latent < d_sae)[None, :], h, float("-inf"))
-    unknown = tl.max((h != h).to(tl.int32), axis=1) > 0
-    h = tl.where(h == h, h, float("inf"))
     for i in range(KEPT):
         best, at = tl.max(h, axis=1), tl.argmax(h, axis=1)
         to = (token * n_tiles + tile) * KEPT + i
-        tl.store(values + to, tl.where(unknown & (best == float("inf")), float("nan"), best), mask=token < n)
+        tl.store(values + to, best, mask=token < n)
         tl.store(latents + to, (tile + n_tiles * at).to(tl.int32), mask=token < n)
         h = tl.where(place[None, :] == at[:, None], float("-inf"), h)
 
 
 @triton.jit
 def _mend(
-    x, rows, bias, kept, latents, missing, values, indices, d, d_sae, n_tiles, k, n_slots,
+    x, rows, bias, kept, latents, missing, values, indices, d, d_sae, n_tiles, k, n_slots, lowest,
     TILE: tl.constexpr, COLUMNS: tl.constexpr, KEPT: tl.constexpr, ALL_TILES: tl.constexpr, SLOTS: tl.constexpr,
     CANDIDATES: tl.constexpr,
 ):  # fmt: skip
@@ -88,6 +93,7 @@ def _mend(
                 b = tl.load(rows + latent[:, None] * d + column[None, :],
                             mask=inside_tile[:, None] & inside[None, :], other=0.0).to(tl.float32)  # fmt: skip
                 h += tl.sum(a[None, :] * b, axis=1)
+            h = tl.where(h == h, tl.where(h > lowest, h, lowest), float("inf"))
             h = tl.where(inside_tile, h, float("-inf"))
             anew = tl.where((slot == s)[:, None], h[None, :], anew)
             tile_of = tl.where(slot == s, tile, tile_of)
@@ -132,14 +138,18 @@ def _largest(x: Tensor, rows: Tensor, bias: Tensor, values: Tensor, indices: Ten
     n_tiles = triton.cdiv(d_sae, TILE)
     kept = torch.empty(n, n_tiles * KEPT, device=x.device)
     latents = torch.empty(n, n_tiles * KEPT, dtype=torch.int32, device=x.device)
+    unknown = torch.zeros(n, dtype=torch.int32, device=x.device)
     sizes = {"TOKENS": TOKENS, "TILE": TILE, "COLUMNS": COLUMNS, "KEPT": KEPT}
-    _tiles[(triton.cdiv(n, TOKENS), n_tiles)](x, rows, bias, kept, latents, n, d, d_sae, n_tiles, **sizes, num_warps=8)
+    given = x, rows, bias, kept, latents, unknown, n, d, d_sae, n_tiles, LOWEST
+    _tiles[(triton.cdiv(n, TOKENS), n_tiles)](*given, **sizes, num_warps=8)
     best = kept.topk(k, dim=1)
     chosen = latents.gather(1, best.indices).to(torch.int64)
     missing = kept.view(n, n_tiles, KEPT)[..., -1] > best.values[:, -1:]
     most = (k - 1) // KEPT  # tiles of which all that was kept lies above the k-th
     if most:
         _mended(x, rows, bias, kept, latents, missing, best.values, chosen, most)
+    best.values.masked_fill_(best.values <= LOWEST, -torch.inf)
+    best.values.masked_fill_((unknown > 0)[:, None] & (best.values == torch.inf), torch.nan)
     values.copy_(best.values)
     indices.copy_(chosen)
 
@@ -154,4 +164,4 @@ def _mended(
     wide = {"ALL_TILES": triton.next_power_of_2(n_tiles), "SLOTS": triton.next_power_of_2(most)}
     sizes = {"TILE": TILE, "COLUMNS": COLUMNS, "KEPT": KEPT, "CANDIDATES": triton.next_power_of_2(kept.shape[1])}
     given = x, rows, bias, kept, latents, missing.to(torch.int8), values, indices
-    _mend[(n,)](*given, x.shape[1], d_sae, n_tiles, values.shape[1], most, **wide, **sizes, num_warps=8)
+    _mend[(n,)](*given, x.shape[1], d_sae, n_tiles, values.shape[1], most, LOWEST, **wide, **sizes, num_warps=8)
