@@ -75,7 +75,7 @@ class Shape:
         return None if self.d == QUICK.d else least
 
 
-FULL = Shape(d=768, n_rows=1 << 19, shard_rows=1 << 17, buffer_rows=1 << 16, batch=4096, n_rounds=7)
+FULL = Shape(d=768, n_rows=1 << 19, shard_rows=1 << 16, buffer_rows=1 << 16, batch=4096, n_rounds=7)
 QUICK = Shape(d=64, n_rows=1 << 15, shard_rows=1 << 13, buffer_rows=1 << 13, batch=1024, n_rounds=3)
 
 Row = dict[str, Any]

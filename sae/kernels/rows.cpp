@@ -23,7 +23,7 @@ namespace {
 using i64 = int64_t;
 
 constexpr int ENDED = -1;  // the file, before its piece did
-constexpr i64 BETWEEN_BYTES = 1 << 15;
+constexpr i64 BETWEEN_BYTES = 1 << 15, REQUEST_BYTES = 1 << 18;
 
 // Rows that lie one after the other in a file, the first of them the r-th of all that are read.
 struct Piece {
@@ -110,7 +110,7 @@ class Pages {
 // `direct`, the same file opened so that it takes whole pages only. Nobody asks what is in memory: Linux begins to read what
 // is not, and all would be read twice.
 int read_past(int file, int direct, const i64* places, const i64* ends, i64 n, std::atomic<i64>& next, const Target& target) {
-    const i64 row_bytes = target.row_bytes, most = std::max(i64(1), BETWEEN_BYTES / row_bytes);
+    const i64 row_bytes = target.row_bytes, most = std::max(i64(1), REQUEST_BYTES / row_bytes);
     Pages pages(most * row_bytes + 2 * Pages::PAGE);
     char* between = pages.begin();
     for (i64 k; (k = next++) < n;) {
