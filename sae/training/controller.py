@@ -16,8 +16,8 @@
 4. s is the λ at which a latent at the edge of firing costs what it explains (`sae.training.presets`), so that u is of
    the order of 1 at any width and l0.
 
-Why codes begin broad (`sae.training.presets`): who hears of few tokens learns late. A latent that fires at 6 of 1,024 tokens, in a
-direction that is not yet anything's, has hardly a gradient beside its penalty.
+Why codes begin broad (`sae.training.presets`): who hears of few tokens learns late. A latent that fires at 6 of 1,024
+tokens, in a direction that is not yet anything's, has hardly a gradient beside its penalty.
 
 Why a count needs both signs: JumpReLU's thresholds rise by themselves while the first, overlapping latents are sorted
 out. With λ ≥ 0 codes stayed three times too sparse (l0 16, 400 steps: L0 5.6 with 61 % dead latents on the microworld,
