@@ -238,7 +238,8 @@ class Mean(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ± {self.spread:.3f} ({self.n} seeds)" if self.n > 1 else f"{self.value:.3f} (1 seed)"
+        spread = f" ± {self.spread:.3f}" if self.n == len(SEEDS) else ""
+        return f"{self.value:.3f}{spread} ({self.n} seed{'s' * (self.n > 1)})"
 
 
 def mean(library: str, preset: str, d_sae: int, factor: float, runs: Runs, number: str) -> Mean:
