@@ -102,7 +102,7 @@ def scores(dictionary: Dictionary, rows: Rows) -> dict[str, float]:
         return {name: found[name] for name in ("fvu", "dead_fraction", "l0", "mcc", "f1", "found")}
     numbers = _read(dictionary, rows.test.float())
     if bench.directions is not None:
-        cosines = bench.directions() @ torch.nn.functional.normalize(dictionary.W_dec, dim=1).T
+        cosines = bench.directions() @ torch.nn.functional.normalize(dictionary.W_dec.detach(), dim=1).T
         best = cosines.amax(1)
         numbers |= {"mcc": float(best.mean()), "found": float((best > 0.9).float().mean())}
     return numbers
