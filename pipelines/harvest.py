@@ -77,6 +77,7 @@ def join(folders: Sequence[Path], inputs: Inputs, folder: Path, progress: Progre
         WorldError: a part is damaged, or the parts read different texts.
     """
     from sae.activations import stream
+    from sae.activations.finished import SUMS
     from sae.activations.merge import complete, read_part_contents
     from sae.core.artifact import digest_of
 
@@ -87,7 +88,7 @@ def join(folders: Sequence[Path], inputs: Inputs, folder: Path, progress: Progre
     _clear(folder)
     for number, part in enumerate(folders):
         for file in part.iterdir():
-            if file.name.endswith((".h5", ".sums")) and (number == 0 or file.name != stream.FILE):
+            if file.name.endswith((".h5", SUMS)) and (number == 0 or file.name != stream.FILE):
                 _link(file, folder / file.name)
     merged = complete(folder, parts, inputs.model().tokenizer.decode)
     order = json.loads((folders[0] / _ORDER).read_text(encoding="utf-8"))

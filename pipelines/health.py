@@ -22,10 +22,12 @@ def health_of(path: Path) -> "tuple[Health, tuple[Advice, ...]]":
     """
     from sae.activations import health
     from sae.activations.advice import advise
+    from sae.activations.contents import read_contents
 
     artifact = open_artifact(path)
     if artifact.kind != "activations":
         raise InputError(f"{path} holds {artifact.kind}; sae health takes a folder of activations")
+    read_contents(path)  # which says so where it is of a newer format
     found = health.read(path)
     return found, tuple(advice for site, each in found.sites.items() for advice in advise(site, each))
 

@@ -49,7 +49,8 @@ def encode(x: Float[Tensor, "row d"], encoding: Encoding) -> Shaped[np.ndarray, 
 def _quantised(x: Float32[Tensor, "row d"]) -> np.ndarray:
     stored = torch.empty(len(x), x.shape[1] + _SCALE_BYTES, dtype=torch.int8)
     scale = x.abs().amax(1, keepdim=True) / _LARGEST
-    stored[:, :-_SCALE_BYTES] = (x / torch.where(scale == 0, 1, scale)).round_()
+    # The scale of numbers near the smallest that float32 knows is rounded so far that more than 127 of it are needed.
+    stored[:, :-_SCALE_BYTES] = (x / torch.where(scale == 0, 1, scale)).round_().clamp_(-_LARGEST, _LARGEST)
     stored[:, -_SCALE_BYTES:] = scale.view(torch.int8)
     return stored.numpy()
 

@@ -1,8 +1,8 @@
 """What is finished of a harvest that goes on: whole shards and what was summed over them.
 
 A shard says itself which rows it holds: `start` and `end` (see `sae.activations.place`) in its attributes. Beside it,
-`<shard>.sums` keeps what was summed while it was written and its checksum, until the artifact is published; where that
-is missing it is made again from the shard.
+`<shard>.sums.beside` keeps what was summed while it was written and its checksum, until the artifact is published;
+where that is missing it is made again from the shard.
 """
 
 import json
@@ -24,11 +24,11 @@ from sae.activations.shard import CHUNK_ROWS, Shard
 from sae.activations.shard_writer import Storage, Written
 from sae.activations.stream import TokenStream
 from sae.activations.sums import SiteSums
-from sae.core.artifact import digest_of, sync
+from sae.core.artifact import BESIDE, digest_of, sync
 from sae.core.errors import WorldError
 from sae.core.splits import SPLITS, Split
 
-SUMS = ".sums"
+SUMS = f".sums{BESIDE}"
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,6 @@ def _summed_again(storage: Storage, shard: Finished) -> dict[str, SiteSums]:
 
 
 def remove_sums(folder: Path) -> None:
-    """Removes what is kept only until the artifact is published."""
+    """Removes what is kept only until an artifact is published, from a folder that is not to be one."""
     for file in folder.glob(f"*{SUMS}"):
         file.unlink()

@@ -1,6 +1,7 @@
 """HDF5 files whose bytes follow from their contents alone, and datasets that grow by whole chunks."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,14 @@ def close(file: h5py.File) -> None:
     try:
         file.close()
     except RuntimeError as error:  # how h5py tells that closing could not write
+        sys.unraisablehook = _without_what_was_said
         raise OSError(str(error)) from None
+
+
+def _without_what_was_said(unraisable: "sys.UnraisableHookArgs") -> None:
+    """A file that could not be closed is tried again when its objects are collected, in vain: said once is enough."""
+    if "decrement id ref count" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 def growing(

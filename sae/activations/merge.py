@@ -17,7 +17,7 @@ from sae.activations import health, scale
 from sae.activations.config import Compression, Encoding
 from sae.activations.contents import Contents, SiteContents
 from sae.activations.counts import Counts
-from sae.activations.finished import Finished, finished_shards, read_sums, remove_sums
+from sae.activations.finished import Finished, finished_shards, read_sums
 from sae.activations.parts import Part
 from sae.activations.shard_writer import Storage
 from sae.core.artifact import keep_digests
@@ -127,7 +127,6 @@ def complete(folder: Path, parts: Sequence[PartContents], show: Callable[[int], 
         shards=tuple(shard.contents for shard in shards),
     ).write(folder)
     (folder / FILE).unlink(missing_ok=True)
-    remove_sums(folder)
     keep_digests(folder, digests)
     return Merged(counts, moments, _lost(storage, moments, errors))
 

@@ -28,7 +28,11 @@ MANIFEST = "manifest.json"
 HALF_WRITTEN = ".tmp??????"
 """What safetensors writes to and renames then: a process that is killed leaves it behind."""
 BEFORE = ".before.json"
+BESIDE = ".beside"
+"""Ends the names of files that a resume needs, and nobody afterwards."""
 _DIGESTS = ".digests.json"
+_PASSING = (BEFORE, _DIGESTS, f"*{BESIDE}")
+"""What goes last, when everything else of an artifact is on the disk."""
 _BLOCK = 1 << 21
 """Bytes that are hashed at a time: a thread that hashes seldom waits for its turn among those of Python."""
 
@@ -97,6 +101,8 @@ def _read_manifest(path: Path) -> Artifact | None:
         return None
     if not isinstance(manifest, dict) or not {"schema_version", "kind", "hash", "files"} <= manifest.keys():
         return None
+    if not isinstance(manifest["schema_version"], int):
+        return None
     if manifest["schema_version"] > SCHEMA_VERSION:
         version = manifest["schema_version"]
         raise WorldError(f"{path} has format {version}; this version reads up to {SCHEMA_VERSION}: update sae")
@@ -113,13 +119,11 @@ def keep_digests(folder: Path, digests: Mapping[str, str]) -> None:
     (folder / _DIGESTS).write_text(json.dumps(dict(digests)), encoding="utf-8")
 
 
-def _taken_digests(folder: Path) -> dict[str, str]:
+def _kept_digests(folder: Path) -> dict[str, str]:
     try:
-        digests = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
+        return json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    (folder / _DIGESTS).unlink()
-    return digests
 
 
 def digest_of(file: Path) -> str:
@@ -146,12 +150,13 @@ class Building:
         Args:
             manifest: everything that the caller knows: kind, hash, inputs, parents, metrics …
         """
-        (self.path / BEFORE).unlink(missing_ok=True)
         for half_written in self.path.rglob(HALF_WRITTEN):
             half_written.unlink()
-        digests = _taken_digests(self.path)
+        digests = _kept_digests(self.path)
+        passing = [file for pattern in _PASSING for file in self.path.glob(pattern)]
         files = {str(f.relative_to(self.path)): f for f in sorted(self.path.rglob("*")) if f.is_file()}
-        files.pop(MANIFEST, None)
+        for file in (self.path / MANIFEST, *passing):
+            files.pop(file.name, None)
         for name in files.keys() - digests.keys():
             sync(files[name])
             digests[name] = digest_of(files[name])
@@ -165,6 +170,8 @@ class Building:
         }
         (self.path / MANIFEST).write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         sync(self.path / MANIFEST)
+        for file in passing:
+            file.unlink()
         sync(self.path)
         self.final.parent.mkdir(parents=True, exist_ok=True)
         if self.final.exists():  # without a valid manifest, or we would not be building: nobody reads it

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sae.core.artifact import MANIFEST, Store, damaged_files, open_artifact
+from sae.core.artifact import MANIFEST, Store, damaged_files, open_artifact, taken_back
 from sae.core.errors import InputError, WorldError
 
 HASH = "0123456789abcdef"
@@ -57,6 +57,46 @@ def test_what_a_kill_left_half_written_is_not_published(tmp_path: Path) -> None:
             (building.path / name).write_text("half")
         path = building.publish({"kind": "things", "hash": HASH, "metrics": {}}).path
     assert sorted(f.name for f in path.rglob("*") if f.is_file()) == ["kept.txt", "manifest.json"]
+
+
+@pytest.mark.parametrize("n_synced", range(5))
+def test_a_kill_while_publishing_leaves_what_a_resume_needs(tmp_path: Path, monkeypatch, n_synced: int) -> None:
+    """Of a damaged artifact that is mended: its manifest, and what lies beside its files until they are published."""
+    store = Store(tmp_path)
+    path = publish(store)
+    (path / "inner" / "file.txt").write_text("damaged")
+    assert store.take_back("things", HASH)
+    done = []
+
+    def sync(file: Path) -> None:
+        done.append(file)
+        if len(done) > n_synced:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt), monkeypatch.context() as patched:
+        patched.setattr("sae.core.artifact.sync", sync)
+        with store.building("things", HASH) as building:
+            (building.path / "inner" / "file.txt").write_text("hello")
+            (building.path / "a.beside").write_text("of a")
+            building.publish({"kind": "things", "hash": HASH, "metrics": {"n": 1}})
+    if store.find("things", HASH) is None:
+        with store.building("things", HASH) as building:
+            assert taken_back(building.path)["metrics"] == {"n": 1}
+            is_whole = n_synced >= 2  # the file and the new manifest are
+            assert (building.path / "a.beside").exists() != is_whole
+            building.publish({"kind": "things", "hash": HASH, "metrics": {"n": 1}})
+    found = store.find("things", HASH)
+    assert found is not None
+    assert [file.name for file in found.path.iterdir() if file.is_file()] == [MANIFEST]
+    assert (found.path / "inner" / "file.txt").read_text() == "hello"
+
+
+def test_a_manifest_whose_version_is_no_number_is_none(tmp_path: Path) -> None:
+    path = publish(Store(tmp_path))
+    manifest = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps({**manifest, "schema_version": "x"}))
+    with pytest.raises(InputError, match="it has no valid manifest"):
+        open_artifact(path)
 
 
 def test_the_second_builder_is_told_who_holds_it(tmp_path: Path) -> None:
