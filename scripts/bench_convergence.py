@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from bench_reading import Row, row, show
 from bench_train import Pool
-from peers.quality import LIBRARIES, peer_run
+from peers.quality import LIBRARIES, Guess, peer_run
 
 from sae.core.errors import WorldError
 from sae.synthetic import Truth, TruthConfig, shape, truth_scores
@@ -85,7 +85,7 @@ def of_peer(library: str, size: Size, seed: int, folder: Path) -> Trained:
     """Trains a peer's dictionary; its rows are left in the folder."""
     truth = Truth(size.truth)
     stream, test = truth.stream(f"train {seed}", size.batch), truth.stream("test")
-    found = peer_run(_Run(library, size.d_sae, seed), size, stream, test, folder, 1.0)
+    found = peer_run(_Run(library, size.d_sae, seed), size, stream, test, folder, Guess(1.0, final=True))
     scores = truth_scores(test, found["coder"], size.n_scored)
     return Trained(found["training_seconds"], scores["fvu"], scores["dead_fraction"], size.n_tokens)
 
