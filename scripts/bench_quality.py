@@ -6,13 +6,14 @@
 
 The data are the stream of the shape "1024-in-128" (`sae.synthetic`), a million rows; every library's first run, on seed
 0, is at its own default rate and at multiples of it; the rate with the highest MCC is chosen, and seeds 1 and 2 are
-trained at it and at the default. A seed is that of the weights and names the rows trained on; the truth and the rows
-that everything is scored on are the same for all. Each run is one entry of a file of runs, written when it is done: a
-run that is there is not made again, and several processes may share a file. Ours go to `--runs`, those of the peers
-(`--peers`: SAELens, dictionary_learning, sparsify, in environments of their own) to scripts/peers/quality.json, which
-is kept; a plain run compares with what is there. l0 is 6 for all; where a peer has a penalty instead, one is sought for
-every rate on seed 0 until l0 is within a tenth, and kept for the other seeds; a run's `tries` say which were made. A
-peer that comes no nearer is shown and is no target.
+trained at it and at the default. Three multiples are tried at most, four for SAELens' topk: a coarse grid, cut for time
+(`FACTORS`, `OTHER_FACTORS`), so a peer's best may lie between or beyond. A seed is that of the weights and names the
+rows trained on; the truth and the rows that everything is scored on are the same for all. Each run is one entry of a
+file of runs, written when it is done: a run that is there is not made again, and several processes may share a file.
+Ours go to `--runs`, those of the peers (`--peers`: SAELens, dictionary_learning, sparsify, in environments of their
+own) to scripts/peers/quality.json, which is kept; a plain run compares with what is there. l0 is 6 for all; where a
+peer has a penalty instead, one is sought for every rate on seed 0 until l0 is within a tenth, and kept for the other
+seeds; a run's `tries` say which were made. A peer that comes no nearer is shown and is no target.
 
 Rows of the file: {name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
 """
