@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.stage import Inputs, Progress
 from sae.activations.config import HarvestConfig
-from sae.core.artifact import taken_back
+from sae.core.artifact import taken_back, to_publish
 from sae.core.errors import WorldError
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _metrics(
             f"warning: the text ended after {texts.n_tokens:,} tokens of the {inputs.max_tokens:,} asked for "
             f"(text.max_tokens); going on with what there is"
         )
-    n_bytes = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    n_bytes = sum(file.stat().st_size for file in to_publish(folder).values())
     return {
         **{name: getattr(texts, name) for name in texts.__dataclass_fields__},
         "n_documents_in": dict(counts.n_documents_in),

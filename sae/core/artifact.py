@@ -153,10 +153,7 @@ class Building:
         for half_written in self.path.rglob(HALF_WRITTEN):
             half_written.unlink()
         digests = _kept_digests(self.path)
-        passing = [file for pattern in _PASSING for file in self.path.glob(pattern)]
-        files = {str(f.relative_to(self.path)): f for f in sorted(self.path.rglob("*")) if f.is_file()}
-        for file in (self.path / MANIFEST, *passing):
-            files.pop(file.name, None)
+        files = to_publish(self.path)
         for name in files.keys() - digests.keys():
             sync(files[name])
             digests[name] = digest_of(files[name])
@@ -170,8 +167,9 @@ class Building:
         }
         (self.path / MANIFEST).write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         sync(self.path / MANIFEST)
-        for file in passing:
-            file.unlink()
+        for pattern in _PASSING:
+            for file in self.path.glob(pattern):
+                file.unlink()
         sync(self.path)
         self.final.parent.mkdir(parents=True, exist_ok=True)
         if self.final.exists():  # without a valid manifest, or we would not be building: nobody reads it
@@ -294,6 +292,13 @@ def _finish_taking_back(path: Path) -> None:
         for name in damaged_files(artifact):
             (path / name).unlink(missing_ok=True)
         (path / MANIFEST).rename(path / BEFORE)
+
+
+def to_publish(folder: Path) -> dict[str, Path]:
+    """The files, by name, of which an artifact that is built in `folder` will consist, beside its manifest."""
+    passing = {file for pattern in (MANIFEST, *_PASSING) for file in folder.glob(pattern)}
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file not in passing)
+    return {str(file.relative_to(folder)): file for file in files}
 
 
 def taken_back(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sae.activations.counts import Counts
 from sae.activations.harvest import Harvest
 from sae.activations.passes import kept_rows
 from sae.activations.reader import Activations
+from sae.core.artifact import to_publish
 from sae.core.errors import InputError, WorldError
 from sae.core.splits import SPLITS, Fractions, split_of
 from sae.lm.corpus import Text
@@ -202,7 +203,7 @@ def test_a_window_that_the_model_cannot_read_is_refused(loaded: LoadedModel, tmp
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in to_publish(folder).items()}
 
 
 def test_the_same_configuration_gives_the_same_bytes(loaded: LoadedModel, texts: list[Text], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from pipelines import harvest
 from sae.activations.reader import Activations
+from sae.core.artifact import to_publish
 from sae.core.splits import SPLITS, Fractions
 from sae.lm.corpus import Corpus, Text
 from sae.lm.load import LoadedModel
@@ -64,7 +65,7 @@ def test_the_ratio_of_compression_stands_in_the_metrics(loaded: LoadedModel, tex
         folder.mkdir()
         metrics[name] = harvest.run(CONFIG.model_copy(update={"compression": name}), inputs, folder, Heard())
         rows[name] = Activations(folder).rows("train", "embed")
-        on_disk = sum(file.stat().st_size for file in folder.iterdir())
+        on_disk = sum(file.stat().st_size for file in to_publish(folder).values())
         assert metrics[name]["bytes_on_disk"] == on_disk
     assert torch.equal(rows["none"], rows["zstd"])
     assert metrics["zstd"]["bytes_per_raw_byte"] < metrics["none"]["bytes_per_raw_byte"]

@@ -15,11 +15,11 @@ import torch
 from sae.activations.config import Encoding, Exclude, HarvestConfig
 from sae.activations.counts import Counts
 from sae.activations.encoding import encode, rows_of, values
-from sae.activations.finished import SUMS
 from sae.activations.harvest import Harvest
 from sae.activations.merge import complete, read_part_contents
 from sae.activations.parts import Part, read_part
 from sae.activations.reader import Activations
+from sae.core.artifact import to_publish
 from sae.core.errors import InputError, WorldError
 from sae.core.splits import SPLITS, Fractions
 from sae.lm.corpus import Text
@@ -75,9 +75,7 @@ def stopped(loaded: LoadedModel, texts: list[Text], folder: Path, settings: Harv
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Of what would be published."""
-    files = [file for file in folder.iterdir() if not file.name.endswith(SUMS)]
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in to_publish(folder).items()}
 
 
 CASES = [
