@@ -59,6 +59,20 @@ class Shard:
                 )
         for site in self._sites:
             self._check_chunks(dataset(file, dataset_of(site)), site)
+        for name in expected:
+            self._check_index(dataset(file, name))
+
+    def _check_index(self, rows: h5py.Dataset) -> None:
+        """HDF5 gives zeros for a chunk that its index has lost."""
+        if rows.chunks is None:
+            return
+        try:
+            found = rows.id.get_num_chunks()
+        except (OSError, RuntimeError) as error:
+            raise self._without_index(str(rows.name), str(error)) from None
+        expected = -(-self.n_rows // rows.chunks[0])
+        if found != expected:
+            raise self._without_index(str(rows.name), f"{found} chunks, expected {expected}")
 
     def _check_chunks(self, rows: h5py.Dataset, site: str) -> None:
         if rows.chunks is None or rows.chunks[0] != CHUNK_ROWS or rows.chunks[1] != rows.shape[1]:
@@ -79,8 +93,11 @@ class Shard:
         return self._read_column("position")
 
     def _read_column(self, name: str) -> Int32[np.ndarray, "row"]:
-        with h5py.File(self.path, "r") as file:
-            return read(file, name)
+        try:
+            with h5py.File(self.path, "r") as file:
+                return read(file, name)
+        except (OSError, KeyError) as error:
+            raise self._without_index(name, str(error)) from None
 
     def read(
         self,
@@ -108,14 +125,27 @@ class Shard:
             raise WorldError(f"shard {self.path} has a damaged chunk ({error}); sae verify names what is") from None
 
     def _chunk_offsets(self, site: str) -> Int[np.ndarray, "chunk"]:
-        """Where in the file each chunk of a site lies."""
+        """Where in the file each chunk of a site lies.
+
+        Raises:
+            WorldError: HDF5's index of the chunks is damaged.
+        """
         if site not in self._offsets:
-            offsets = np.zeros(-(-self.n_rows // CHUNK_ROWS), np.int64)
-            with h5py.File(self.path, "r") as file:
+            found: dict[int, int] = {}
 
-                def note(chunk: Any) -> None:
-                    offsets[chunk.chunk_offset[0] // CHUNK_ROWS] = chunk.byte_offset
+            def note(chunk: Any) -> None:
+                found[chunk.chunk_offset[0]] = chunk.byte_offset
 
-                dataset(file, dataset_of(site)).id.chunk_iter(note)
-            self._offsets[site] = offsets
+            try:
+                with h5py.File(self.path, "r") as file:
+                    dataset(file, dataset_of(site)).id.chunk_iter(note)
+            except (OSError, KeyError, RuntimeError) as error:
+                raise self._without_index(site, str(error)) from None
+            starts = range(0, self.n_rows, CHUNK_ROWS)
+            if found.keys() != set(starts):
+                raise self._without_index(site, f"{len(found)} chunks, expected {len(starts)}")
+            self._offsets[site] = np.array([found[start] for start in starts], np.int64)
         return self._offsets[site]
+
+    def _without_index(self, name: str, why: str) -> WorldError:
+        return WorldError(f"shard {self.path} has a damaged index of {name} ({why}); sae verify names what is")

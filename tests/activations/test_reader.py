@@ -218,6 +218,20 @@ def test_damage_is_found_on_opening(tmp_path: Path, write_rows: Callable[..., No
         Activations(tmp_path)
 
 
+def test_a_damaged_index_of_chunks_is_named(tmp_path: Path, write_rows: Callable[..., None]) -> None:
+    """HDF5 gives zeros for what its index has lost."""
+    write_rows(tmp_path, n_documents=40, length=8, sites={"embed": 3}, encoding="float32", shard_rows=1000)
+    shard = tmp_path / "train-00000.h5"
+    whole = shard.read_bytes()
+    nodes = [at for at in range(len(whole)) if whole.startswith(b"TREE\x01", at)]
+    assert len(nodes) == 3  # document, position, site
+    for at in nodes:
+        for damage in (b"XREE", b"TREE\x01\x00\x00\x00"):  # no node; a node that names no chunk
+            shard.write_bytes(whole[:at] + damage + whole[at + len(damage) :])
+            with pytest.raises(WorldError, match=r"train-00000.h5 has a damaged index of "):
+                Activations(tmp_path)
+
+
 def test_format_1_is_read(tmp_path: Path, write_rows: Callable[..., None]) -> None:
     """It had `window` alone, and documents no longer than it."""
     write_rows(tmp_path, n_documents=40, length=8, sites={"embed": 3}, encoding="float32", shard_rows=1000)
