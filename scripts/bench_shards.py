@@ -4,14 +4,14 @@
     python scripts/bench_shards.py [--quick] [--json FILE] [--folder FOLDER] [--only NAME]
 
 A folder of float16 rows is written as a harvest writes it. Contenders run once a round, the order rotating, and a
-ratio is the median over rounds. Warm: whole shuffled batches, as they are stored and as float32, while a thread fills
-the next buffer, and filling a buffer alone, beside `numpy.copyto` of as many stored bytes; row-random indexing (h5py)
-for comparison. Cold: what is cached is dropped before each turn (`posix_fadvise`), then reading a buffer of slices from
-all shards, through the page cache and past it (as of splits far larger than memory), beside the faster of reading as
-many bytes in a row in requests of 1 MB, as `dd` does, and of 16 MB. Writing,
-synced, beside `dd` with `fsync` from a file that is cached; both begin by removing what they wrote before. A disk that
-gives bursts shows in the rates of the slowest and the fastest round. Rows of the file: {name, value, unit, against,
-target, holds}; exit status 0 whether or not targets hold.
+ratio is the median over rounds. Warm: whole shuffled batches, as they are stored (where they lie in the buffer), copied
+from there, and widened to float32, while a thread fills the next buffer, and filling a buffer alone, beside
+`numpy.copyto` of as many stored bytes; row-random indexing (h5py) for comparison. Cold: what is cached is dropped
+before each turn (`posix_fadvise`), then reading a buffer of slices from all shards, through the page cache and past it
+(as of splits far larger than memory), beside the faster of reading as many bytes in a row in requests of 1 MB, as `dd`
+does, and of 16 MB. Writing, synced, beside `dd` with `fsync` from a file that is cached; both begin by removing what
+they wrote before. A disk that gives bursts shows in the rates of the slowest and the fastest round. Rows of the file:
+{name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
 """
 
 import argparse
@@ -175,13 +175,15 @@ class Reading:
         batches.batch(self.turn * one)
         return self.source.nbytes
 
-    def given_out(self, batches: ShuffledBatches, dtype: torch.dtype) -> float:
+    def given_out(self, batches: ShuffledBatches, dtype: torch.dtype | None = None) -> float:
         """All batches of several buffers; the first counts for nothing, since it may have been read ahead before."""
         one = self.shape.buffer_rows // self.shape.batch
         self.turn += BUFFERS
-        out = self.outs[dtype]
         for step in range(self.turn * one, (self.turn + BUFFERS) * one):
-            batches.fill(step, out)
+            if dtype is None:
+                batches.stored(step)
+            else:
+                batches.fill(step, self.outs[dtype])
         return (BUFFERS - 1) * one * self.shape.batch * self.shape.d * 2
 
     def fill_past_memory(self, batches: ShuffledBatches) -> float:
@@ -215,25 +217,28 @@ class Reading:
 
 
 def warm_rows(reading: Reading, n_rounds: int) -> list[Row]:
-    filled, stored, widened = reading.batches(), reading.batches(read_ahead=True), reading.batches(read_ahead=True)
+    filled = reading.batches()
+    stored, copied, widened = (reading.batches(read_ahead=True) for _ in range(3))
     for _ in range(2 * (reading.shape.n_rows // reading.shape.buffer_rows)):
         reading.fill(filled)
     rates = rounds({"copy": reading.copy, "fill": lambda: reading.fill(filled), "by_row": reading.by_row}, n_rounds)
     ahead = rounds(
         {
             "copy": reading.copy,
-            "stored": lambda: reading.given_out(stored, torch.float16),
+            "stored": lambda: reading.given_out(stored),
+            "copied": lambda: reading.given_out(copied, torch.float16),
             "float32": lambda: reading.given_out(widened, torch.float32),
         },
         n_rounds,
         lambda: time.sleep(PAUSE_SECONDS),
     )
-    for batches in (filled, stored, widened):
+    for batches in (filled, stored, copied, widened):
         batches.close()
     memory, speeds = "numpy.copyto of the same bytes", "ratio of speeds"
     target = reading.shape.target(0.5)
     return [
         row("shuffled_reading", ratio(ahead["stored"], ahead["copy"]), speeds, memory, target),
+        row("shuffled_reading_copied", ratio(ahead["copied"], ahead["copy"]), speeds, memory),
         row("shuffled_reading_float32", ratio(ahead["float32"], ahead["copy"]), speeds, memory),
         row("filling_a_buffer", ratio(rates["fill"], rates["copy"]), speeds, memory, target),
         row("row_random_indexing", ratio(rates["by_row"], rates["copy"]), speeds, memory),

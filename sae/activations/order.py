@@ -1,7 +1,8 @@
 """The order in which a split's rows are visited, as arithmetic: any position is found without what came before.
 
 1. The n rows of a split are cut into slices of `slice_rows` consecutive rows (the last may be shorter).
-2. Each epoch permutes the slices and deals them, in that order, into ⌈n / buffer_rows⌉ buffers of equal size.
+2. Each epoch permutes the slices and deals them, in that order, into as few buffers as hold at most `buffer_rows`
+   rows each, of equal size.
 3. The rows of a buffer are permuted. The epoch is its buffers one after the other: every row exactly once.
 4. Epochs follow each other without a gap; batch s holds the positions [s · batch, (s + 1) · batch).
 
@@ -78,8 +79,8 @@ class RowOrder:
         if n_rows < 1 or slice_rows < 1 or buffer_rows < slice_rows:
             raise InputError(f"cannot shuffle {n_rows} rows in buffers of {buffer_rows} and slices of {slice_rows}")
         self.n_rows = n_rows
-        self.n_buffers = -(-n_rows // buffer_rows)
         n_slices = -(-n_rows // slice_rows)
+        self.n_buffers = -(-n_slices // (buffer_rows // slice_rows))
         self.most_rows = min(n_rows, -(-n_slices // self.n_buffers) * slice_rows)
         """Rows of the largest buffer, or a few more."""
         self._seed = seed

@@ -44,6 +44,7 @@ class Shard:
             raise WorldError(f"shard {path} cannot be read ({error}); delete {path.parent} and harvest again") from None
 
     def _check(self, file: h5py.File) -> None:
+        """Without the attributes, which are text: HDF5 reads some damaged texts without end."""
         expected: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
             name: ((self.n_rows,), np.dtype("<i4")) for name in COLUMNS
         }
@@ -51,11 +52,10 @@ class Shard:
             expected[dataset_of(site.name)] = ((self.n_rows, width(site.d, self._encoding)), STORED[self._encoding])
         for name, (shape, dtype) in expected.items():
             rows = dataset(file, name)
-            found = (rows.shape, rows.dtype, rows.attrs.get("dtype", self._encoding))
-            if found != (shape, dtype, self._encoding):
+            if (rows.shape, rows.dtype) != (shape, dtype):
                 raise WorldError(
-                    f"shard {self.path} has {name} of shape {found[0]} and dtype {found[1]} ({found[2]}), "
-                    f"expected {shape} and {dtype} ({self._encoding})"
+                    f"shard {self.path} has {name} of shape {rows.shape} and dtype {rows.dtype}, "
+                    f"expected {shape} and {dtype}"
                 )
         for site in self._sites:
             self._check_chunks(dataset(file, dataset_of(site)), site)

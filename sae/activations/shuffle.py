@@ -22,12 +22,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor
 
 from sae.activations.buffers import Buffers
 from sae.activations.encoding import STORED, width
-from sae.activations.order import RowOrder
+from sae.activations.order import Part, RowOrder
 from sae.activations.reader import Activations
 from sae.core.errors import InputError
 from sae.core.splits import Split
@@ -119,10 +119,23 @@ class ShuffledBatches:
         """As `batch`, into `out`: of float32, or of the type in which the rows are stored."""
         at = 0
         for part in self._order.parts(*self._positions(step)):
-            rows = self._buffers.get(part.epoch, part.buffer)[part.start : part.stop]
+            rows = self._lying(part)
             widen(rows, out[at : at + len(rows)])
             at += len(rows)
         return out
+
+    def stored(self, step: int) -> Shaped[Tensor, "batch width"]:
+        """As `batch`, of the stored type (`sae.activations.encoding.values` widens them).
+
+        Rows that lie in one buffer are given where they lie, without a copy: to be read only, and until the next call.
+        """
+        parts = list(self._order.parts(*self._positions(step)))
+        if len(parts) == 1:
+            return self._lying(parts[0])
+        return torch.cat([self._lying(part).clone() for part in parts])
+
+    def _lying(self, part: Part) -> Shaped[Tensor, "row width"]:
+        return self._buffers.get(part.epoch, part.buffer)[part.start : part.stop]
 
     def row_numbers(self, step: int) -> Int[np.ndarray, "batch"]:
         """The numbers within the split of the rows in `batch(step)`."""

@@ -204,7 +204,7 @@ def _cut_tokens(folder: Path) -> None:
         (_cut, "train-00000.h5"),
         (_remove, "train-00000.h5"),
         (_other_width, r"train-00000.h5 has activations/embed of shape \(288, 5\) .* expected \(288, 3\)"),
-        (_other_dtype, r"train-00000.h5 has activations/embed of .* dtype float64 .* expected .* float32"),
+        (_other_dtype, r"train-00000.h5 has activations/embed of .* dtype float64, expected .* float32"),
         (_other_chunks, "chunks of .100, 3., expected 1024 whole rows"),
         (_fewer_rows, "train-00000.h5"),
         (_newer, r"contents.json has format 4; this version reads up to 3: update sae"),
@@ -230,6 +230,18 @@ def test_a_damaged_index_of_chunks_is_named(tmp_path: Path, write_rows: Callable
             shard.write_bytes(whole[:at] + damage + whole[at + len(damage) :])
             with pytest.raises(WorldError, match=r"train-00000.h5 has a damaged index of "):
                 Activations(tmp_path)
+
+
+def test_damaged_texts_of_attributes_are_not_read(tmp_path: Path, write_rows: Callable[..., None]) -> None:
+    """HDF5 reads those of one kind without end."""
+    write_rows(tmp_path, n_documents=40, length=8, sites={"embed": 3}, encoding="float32", shard_rows=1000)
+    rows = Activations(tmp_path).rows("train", "embed")
+    shard = tmp_path / "train-00000.h5"
+    whole = bytearray(shard.read_bytes())
+    texts = whole.index(b"GCOL") + 16
+    whole[texts : texts + 64] = bytes(range(64))
+    shard.write_bytes(whole)
+    assert torch.equal(Activations(tmp_path).rows("train", "embed"), rows)
 
 
 def test_format_1_is_read(tmp_path: Path, write_rows: Callable[..., None]) -> None:

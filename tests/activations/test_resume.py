@@ -141,6 +141,16 @@ def filled_up(loaded: LoadedModel, texts: list[Text], folder: Path, n_whole: int
     os._exit(2)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """A forked process has none of the threads that OpenMP would wait for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("n_whole", [1, 4])
 def test_a_full_disk_keeps_every_whole_shard(
     loaded: LoadedModel, texts: list[Text], tmp_path: Path, n_whole: int
