@@ -85,8 +85,8 @@ class TrainConfig(Strict):
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
     """Adam's rate at its plateau; auto: 2.8e-3 · √(batch / d), of at most 1,024 tokens; of it jumprelu takes
     √(steps / 1000) where that is less (measured for runs of 1–10 million tokens: `sae.training.schedule`)."""
-    warmup_fraction: float = Field(default=0.05, ge=0, le=1)
-    """Share of the steps in which the rate rises linearly from zero (SAEBench: 1,000 steps of a long run)."""
+    warmup_fraction: float = Field(default=0.01, ge=0, le=1)
+    """Share of the steps in which the rate rises linearly from zero (measured: `sae.training.schedule`)."""
     decay_fraction: float = Field(default=0.2, ge=0, le=1)
     """Share of the steps, at the end, in which the rate falls linearly to zero (SAEBench: the last fifth)."""
     multi_topk: bool = False
@@ -149,10 +149,11 @@ class TrainConfig(Strict):
     (measured: `sae.training.levels`)."""
     clip: PositiveFloat = 1.0
     """Largest norm of the gradient of all parameters, loss per dimension in scaled units (SAELens, SAEBench: 1)."""
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    """Adam's weight of the past in the mean gradient, a step (Kingma and Ba 2015: 0.9)."""
-    beta2: float = Field(default=0.999, ge=0, lt=1)
-    """Adam's weight of the past in the mean squared gradient, a step (Kingma and Ba 2015: 0.999)."""
+    beta1: float = Field(default=0.7, ge=0, lt=1)
+    """Adam's weight of the past in the mean gradient, a step (measured: `sae.training.schedule`; Kingma and Ba 2015:
+    0.9)."""
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Adam's weight of the past in the mean squared gradient, a step (measured there; Kingma and Ba 2015: 0.999)."""
     epsilon: PositiveFloat = 1e-8
     """What Adam adds to the root of the mean squared gradient, in its units (Kingma and Ba 2015: 1e-8)."""
     moments: Literal["float32", "bfloat16"] = "float32"

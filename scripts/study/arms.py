@@ -1,7 +1,8 @@
 """What the study compares: one change each against a base that never changes, so that old rows keep their meaning.
 
-The base: TopK, Adam at 7e-4 · √(batch / d) with 5 % of warm-up and 20 % of decay, AuxK of weight 1/32 with d / 2
-latents, dead after a two-hundredth of the run and held back, random tied rows, unit decoder rows, centred and scaled.
+The base: TopK, Adam (0.9, 0.999) at 7e-4 · √(batch / d) with 5 % of warm-up and 20 % of decay, AuxK of weight 1/32 with
+d / 2 latents, dead after a two-hundredth of the run and held back, random tied rows, unit decoder rows, centred and
+scaled.
 Arms of the group *rate* are made for every preset, most others for `topk`.
 """
 
@@ -59,6 +60,8 @@ class Arm:
         said: dict[str, Any] = {
             "auxk_coefficient": 1 / 32,
             "warmup_fraction": 0.05,
+            "beta1": 0.9,
+            "beta2": 0.999,
             "decay_fraction": 0.2,
             "scale": "auto",
             "learning_rate": self.rate * 7e-4 * math.sqrt(batch / d),
@@ -83,12 +86,23 @@ BROADS = (1.0, 4.0, 10.0)
 
 def arms() -> list[Arm]:
     """All, those that should matter most first."""
-    first = [*_rates("topk"), *_before(), *_presets(), *_dead(), *_begin(), *_others()]
+    first = [*_rates("topk"), *_moments(), *_before(), *_presets(), *_dead(), *_begin(), *_others()]
     return [*first, *_scaling(), *_small(), *_coarse()]
 
 
 def _rates(preset: str) -> list[Arm]:
     return [Arm("rate", f"x{factor:g}", factor, preset=preset) for factor in RATES]
+
+
+def _moments() -> list[Arm]:
+    """Weights of the past in Adam's means, after a warm-up of a hundredth of the run, at the rate that is the default:
+    twice the base's in batches of 4,096, four times in batches of 1,024."""
+    found = []
+    for beta1, beta2 in ((0.7, 0.95), (0.9, 0.95), (0.5, 0.95), (0.7, 0.99)):
+        keys = {"beta1": beta1, "beta2": beta2, "warmup_fraction": 0.01}
+        found += [Arm("moments", f"{beta1:g}, {beta2:g} at x4", 4.0, keys, preset=preset) for preset in PRESETS]
+        found.append(Arm("moments", f"{beta1:g}, {beta2:g} at x2", 2.0, keys))
+    return found
 
 
 def _before() -> list[Arm]:
