@@ -50,6 +50,11 @@ class Size(NamedTuple):
     n_tokens: int = 1_000_000
     n_scored: int = N_SCORED
 
+    @property
+    def d(self) -> int:
+        """Width of a row."""
+        return self.truth.d
+
 
 SMALL = Size("small", shape("2048-in-256"), d_sae=4096, batch=2048, l0=16)
 MIDDLE = Size("middle", shape("2048-in-256").model_copy(update={"d": 512, "n_features": 4096}), 8192, 4096, 32)
@@ -84,9 +89,8 @@ class _Run(NamedTuple):
 
 def of_peer(library: str, size: Size, seed: int, folder: Path) -> Trained:
     """Trains a peer's dictionary; its rows are left in the folder."""
-    truth = Truth(size.truth)
-    stream, test = truth.stream(f"train {seed}", size.batch), truth.stream("test")
-    found = peer_run(_Run(library, size.d_sae, seed), size, stream, test, folder, Guess(1.0, final=True))
+    test = Truth(size.truth).stream("test")
+    found = peer_run(_Run(library, size.d_sae, seed), size, folder, Guess(1.0, final=True))
     scores = truth_scores(test, found["coder"], size.n_scored)
     return Trained(found["training_seconds"], scores["fvu"], scores["dead_fraction"], size.n_tokens)
 
@@ -110,6 +114,7 @@ def write_rows(size: Size, seed: int, folder: Path) -> torch.Tensor:
     stream = Truth(size.truth).stream(f"train {seed}", size.batch)
     rows = torch.cat([stream.batch(step) for step in range(size.n_tokens // size.batch)])
     np.save(folder / f"train_{seed}.npy", rows.numpy())
+    np.save(folder / "test.npy", Truth(size.truth).stream("test").rows(0, N_SCORED).numpy())
     return rows
 
 

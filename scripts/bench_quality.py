@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from bench_reading import Row, row, show
-from peers.quality import LIBRARIES, PEER_PRESETS, Guess, peer_run
+from peers.quality import LIBRARIES, PEER_PRESETS, Guess, peer_run, write_rows
 
 from sae.core.errors import WorldError
 from sae.synthetic import Stream, Truth, TruthConfig, TruthScores, controls, shape, truth_scores
@@ -74,6 +74,11 @@ class Task(NamedTuple):
     batch: int
     l0: int
     d_sae: tuple[int, ...]
+
+    @property
+    def d(self) -> int:
+        """Width of a row."""
+        return self.truth.d
 
 
 FULL = Task("1024_in_128", shape("1024-in-128"), 1_000_000, 1024, 6, (1024, 2048))
@@ -195,7 +200,8 @@ def made(task: Task, run: Run, runs: Runs, until: Until) -> None:
     if run.library == "ours":
         found = ours(task, run, stream, test)
     else:
-        found = peer_run(run, task, stream, test, until.folder, _penalty(run, runs))
+        write_rows(until.folder, task, run.seed, stream, lambda: test.rows(0, 32_768))
+        found = peer_run(run, task, until.folder, _penalty(run, runs))
         scores = truth_scores(test, found.pop("coder"), n_scored(task))
         found |= written(scores)
     runs.add(run, found)

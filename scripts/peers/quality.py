@@ -10,6 +10,7 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from sae.core.errors import WorldError
 from sae.kernels import Code, RaggedCode
-from sae.synthetic import Stream
+from sae.training.loop import Batches
 
 LIBRARIES = ("saelens", "dictionary_learning", "sparsify")
 PEER_PRESETS = {
@@ -72,8 +73,14 @@ class Guess(NamedTuple):
     """It is kept, whatever l0 it leads to."""
 
 
-def peer_run(run: Any, task: Any, stream: Stream, test: Stream, folder: Path, guess: Guess) -> dict[str, Any]:
+def peer_run(run: Any, task: Any, folder: Path, guess: Guess) -> dict[str, Any]:
     """Trains one dictionary of a peer; where it has a penalty, and that is not final, several, until l0 is reached.
+
+    Args:
+        run: its `library`, `preset`, `d_sae`, `factor` of the default rate, and `seed`.
+        task: its `d`, `l0` and `batch`.
+        folder: has train_<seed>.npy and test.npy (`write_rows`); for what the peer writes.
+        guess: where it has a penalty.
 
     Returns:
         what the file of runs keeps, and the `coder` to score: of the try that came nearest.
@@ -81,7 +88,6 @@ def peer_run(run: Any, task: Any, stream: Stream, test: Stream, folder: Path, gu
     Raises:
         WorldError: its environment or its program failed.
     """
-    _write_rows(folder, task, run, stream, test)
     seeking = (run.library, run.preset) in SOUGHT and not guess.final
     penalty, tries = guess.penalty, []
     while True:
@@ -115,24 +121,25 @@ def _next(tries: list[Try], wanted: float) -> float:
     return dense.penalty * (sparse.penalty / dense.penalty) ** min(max(share, 0.2), 0.8)
 
 
-def _write_rows(folder: Path, task: Any, run: Any, stream: Stream, test: Stream) -> None:
-    train = folder / f"train_{run.seed}.npy"
+def write_rows(folder: Path, task: Any, seed: int, stream: Batches, test: Callable[[], Tensor]) -> None:
+    """What a run of a seed reads, if it is not there; rows of other seeds are removed."""
+    train = folder / f"train_{seed}.npy"
     if not train.is_file():
         for old in folder.glob("train_*.npy"):
             old.unlink()
         n = task.n_tokens // task.batch * task.batch
-        out = np.lib.format.open_memmap(train, "w+", np.float32, (n, task.truth.d))
+        out = np.lib.format.open_memmap(train, "w+", np.float32, (n, task.d))
         for step in range(n // task.batch):
             out[step * task.batch : (step + 1) * task.batch] = stream.batch(step).numpy()
         out.flush()
     if not (folder / "test.npy").is_file():
-        np.save(folder / "test.npy", test.rows(0, 32_768).numpy())
+        np.save(folder / "test.npy", test().numpy())
 
 
 def _trained(run: Any, task: Any, folder: Path, penalty: float) -> dict[str, Any]:
     said = {
         "preset": run.preset,
-        "d": task.truth.d,
+        "d": task.d,
         "d_sae": run.d_sae,
         "k": task.l0,
         "batch": task.batch,

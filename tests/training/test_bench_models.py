@@ -1,0 +1,23 @@
+"""The benchmark stays alive: a quick run of ours gives its rows, whatever they say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_models.py"
+
+
+def test_quick_run_gives_the_rows_and_is_not_made_again(tmp_path: Path) -> None:
+    file, runs = tmp_path / "rows.json", tmp_path / "runs"
+    runs.mkdir()
+    command = [sys.executable, str(SCRIPT), "--quick", "--presets", "topk", "--json", str(file), "--runs", str(runs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(file.read_text())}
+    assert rows.keys() == {f"quick_topk_{n}" for n in ("dead_fraction", "l0", "fvu_default", "fvu_best")}
+    assert 0 < rows["quick_topk_fvu_default"]["value"] < 1
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.stdout == done.stdout
+    assert "quick ours/topk" in done.stderr
+    assert "quick ours/topk" not in again.stderr
