@@ -5,12 +5,13 @@
                                         [--threads N] [--seed N]
 
 The rows are a stream of a known dictionary (`sae.synthetic`), written to one file that everybody trains from; every
-library trains a TopK dictionary at its own defaults, in its own environment (scripts/peers), and is scored on the same
-32,768 rows. The best is the one with the lowest FVU. Ours then trains at its defaults, its batch of 1,024 rows
-included, on the first half, third, quarter, … of those rows; the shortest of these runs whose FVU is no higher, and
-whose dead fraction is at most 0.10 or the peer's, is what counts: its time over the time of the best. Times are of
-training alone, all runs one after the other, so a machine that is not quiet disturbs them. Rows of the file: {name,
-value, unit, against, target, holds}; exit status 0 whether or not targets hold.
+library trains a TopK dictionary at its own defaults, the peers in batches of 2,048 rows (middle: 4,096), in its own
+environment (scripts/peers), and is scored on the same 32,768 rows. The best is the one with the lowest FVU. Ours then
+trains at its defaults, its batch of 1,024 rows included, on the first half, third, quarter, … of those rows; the
+shortest of these runs whose FVU is no higher, and whose dead fraction is at most 0.10 or the peer's, is what counts:
+its time over the time of the best. Times are of training alone, all runs one after the other, so a machine that is not
+quiet disturbs them. Rows of the file: {name, value, unit, against, target, holds}; exit status 0 whether or not targets
+hold.
 """
 
 import argparse

@@ -5,17 +5,18 @@
                                    [--presets topk,batchtopk] [--seeds 0,1,2] [--runs FOLDER] [--only-compare]
                                    [--minutes N]
 
-The rows are those of `study.data`: a million of the embedded model's, of a story model's, and of a wide known
-dictionary, which is there for its size (d 512, 8,192 latents). Everybody reads them in the same order in batches of the
-same size, at the same l0, and is scored on the same held-out rows: FVU, and the share of latents that fire at none of
-them. A seed is that of the weights alone. Every library runs at its default rate, the peers (`--peers`) also at the
-multiples of `bench_quality.FACTORS`, on seed 0; seeds 1 and 2 follow at the default and at the best rate, that with the
-lowest FVU. Each run is an entry of a file, one for each bench: ours in the folder `--runs`, the peers' in
-scripts/peers, which are kept.
+The rows are those of `study.data`: a million of the embedded model's and of a story model's (of fewer than half as many
+that repeat), and of a wide known dictionary, which is there for its size (d 512, 8,192 latents). Everybody reads them
+in the same order in batches of the same size, at the same l0, and is scored on the same held-out rows: FVU, and the
+share of latents that fire at none of them. A seed is that of the weights alone. Every library runs at its default rate,
+the peers (`--peers`) also at the multiples of `bench_quality.FACTORS`, on seed 0; seeds 1 and 2 follow at the default
+and at the best rate, that with the lowest FVU of those that are there. What a run is called does not say with which
+version it was made: begin a new folder after a change. Each run is an entry of a file, one for each bench: ours in the
+folder `--runs`, the peers' in scripts/peers, which are kept.
 
 Ours at its default stands beside the best peer at its default (`default`), and at the best of its rates (`best`): FVU
-at most that peer's, at most 0.10 of the latents dead. Rows of the file: {name, value, unit, against, target, holds};
-exit status 0 whether or not targets hold.
+at most that peer's, if its l0 is no further off than a tenth, at most 0.10 of the latents dead. Rows of the file:
+{name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from bench_quality import LateError, Mean, Run, Runs, Until, factors, mean
+from bench_quality import WITHIN, LateError, Mean, Run, Runs, Until, factors, mean
 from bench_reading import Row, row, show
 from peers.quality import LIBRARIES, PEER_PRESETS, Guess, peer_run, write_rows
 from study.data import BENCHES, QUICK, Bench, Rows, rows, stories_are_there
@@ -183,15 +184,23 @@ def compared(own: Contender, peers: Sequence[Contender]) -> list[Row]:
     for label in ("default", "best"):
         factor = {peer.library: 1.0 if label == "default" else cast(float, peer.best()) for peer in there}
         others = {peer.library: peer.mean(factor[peer.library], "fvu") for peer in there}
+        l0s = {peer.library: peer.mean(factor[peer.library], "l0").value for peer in there}
         against = "; ".join(
-            f"{peer.library} {others[peer.library]}, dead "
+            f"{peer.library} {_shown(others[peer.library])}, l0 {l0s[peer.library]:.2f}, dead "
             f"{peer.mean(factor[peer.library], 'dead_fraction').value:.3f}, rate x{factor[peer.library]:g}"
             for peer in there
         )
         value = own.mean(1.0, "fvu")
-        least = min((other.value for other in others.values()), default=None)
-        found.append(row(f"{name}_fvu_{label}", value.value, f"FVU, {value}", against, least, most=True))
+        equal = [library for library, found_l0 in l0s.items() if abs(found_l0 / own.task.l0 - 1) <= WITHIN]
+        least = min((others[library].value for library in equal), default=None)
+        found.append(row(f"{name}_fvu_{label}", value.value, f"FVU, {_shown(value)}", against, least, most=True))
     return found
+
+
+def _shown(mean: Mean) -> str:
+    """With three digits that count, as FVUs are small."""
+    spread = f" ± {mean.spread:.2g}" if mean.spread == mean.spread else ""
+    return f"{mean.value:.3g}{spread} ({mean.n} seed{'s' * (mean.n > 1)})"
 
 
 def chosen_benches(said: str) -> list[Bench]:
@@ -215,6 +224,9 @@ def main() -> None:
     parser.add_argument("--only-compare", action="store_true", help="no run is made")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no run is begun after so many")
     options = parser.parse_args()
+    wrong = {*options.peers.split(","), *options.benches.split(",")} - {"", *LIBRARIES, *(b.name for b in BENCHES)}
+    if wrong:
+        parser.error(f"no library or bench is called {', '.join(sorted(wrong))}")
     seeds = [0] if options.quick else [int(seed) for seed in options.seeds.split(",")]
     try:
         benches = [QUICK] if options.quick else chosen_benches(options.benches)
@@ -227,12 +239,13 @@ def main() -> None:
         presets: list[str] = options.presets.split(",")
         for bench, preset in ((bench, preset) for bench in benches for preset in presets):
             task = Task(rows(bench, cache))
+            (options.runs or until.folder).mkdir(parents=True, exist_ok=True)
             own = Runs((options.runs or until.folder) / f"ours_{bench.name}.json")
             kept = Runs((until.folder if options.quick else KEPT) / f"{bench.name}.json")
             peers = [Contender(lib, preset, task, kept) for lib in LIBRARIES if preset in PEER_PRESETS[lib]]
             wanted = [peer for peer in peers if peer.library in options.peers.split(",")]
             contender = Contender("ours", preset, task, own)
-            for one in () if options.only_compare else wanted or [contender]:
+            for one in () if options.only_compare else wanted if options.peers else [contender]:
                 _in_time(one, seeds, until)
             if not options.peers:
                 show(more := compared(contender, peers))

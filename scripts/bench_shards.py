@@ -237,8 +237,8 @@ def warm_rows(reading: Reading, n_rounds: int) -> list[Row]:
     memory, speeds = "numpy.copyto of the same bytes", "ratio of speeds"
     target = reading.shape.target(0.5)
     return [
-        row("shuffled_reading", ratio(ahead["stored"], ahead["copy"]), speeds, memory, target),
-        row("shuffled_reading_copied", ratio(ahead["copied"], ahead["copy"]), speeds, memory),
+        row("shuffled_reading", ratio(ahead["copied"], ahead["copy"]), speeds, memory, target),
+        row("shuffled_reading_uncopied", ratio(ahead["stored"], ahead["copy"]), speeds, memory),
         row("shuffled_reading_float32", ratio(ahead["float32"], ahead["copy"]), speeds, memory),
         row("filling_a_buffer", ratio(rates["fill"], rates["copy"]), speeds, memory, target),
         row("row_random_indexing", ratio(rates["by_row"], rates["copy"]), speeds, memory),

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sae.activations.contents import ShardContents
 from sae.activations.encoding import STORED, rows_of, values, width
+from sae.activations.hdf5 import DAMAGE
 from sae.activations.parts import Part
 from sae.activations.place import START, Gap, Place
 from sae.activations.shard import CHUNK_ROWS, Shard
@@ -83,7 +84,7 @@ def _read(path: Path, storage: Storage, split: Split, part: Part) -> Finished | 
             assert isinstance(rows, h5py.Dataset)
             n_rows = rows.shape[0]
         Shard(path, n_rows, storage.sites, storage.dtype)
-    except (OSError, KeyError, ValueError, AssertionError, WorldError):
+    except (*DAMAGE, AssertionError, WorldError):
         return None
     number = int(path.stem.rpartition("-")[2])
     return Finished(number, Place(*start), Place(*end), n_rows, left_out, path.name, split, part)

@@ -8,9 +8,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+from jaxtyping import Int
 
 from sae.core.errors import InputError
 from sae.kernels.aligned import PAGE
+
+DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError)
+"""What h5py raises where a file's own numbers are damaged."""
 
 
 def create_file(path: Path, aligned: bool = False) -> h5py.File:
@@ -143,3 +147,28 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset:
 def read(file: h5py.File, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
     """Rows [start, stop) of a dataset."""
     return np.asarray(dataset(file, name)[start:stop])
+
+
+def chunk_offsets(file: h5py.File, name: str) -> Int[np.ndarray, "chunk"]:
+    """Where in the file the chunks of a dataset lie, which are runs of rows; none where it has no chunks.
+
+    Raises:
+        ValueError: its index has lost a chunk, for which HDF5 gives zeros, or names a place that none can have.
+    """
+    rows = dataset(file, name)
+    if rows.chunks is None:
+        return np.zeros(0, np.int64)
+    n_bytes = int(np.prod(rows.chunks)) * rows.dtype.itemsize
+    plain, end = rows.id.get_create_plist().get_nfilters() == 0, file.id.get_filesize()
+    found: dict[int, int] = {}
+
+    def note(chunk: Any) -> None:
+        if chunk.filter_mask or (plain and chunk.size != n_bytes) or chunk.byte_offset + chunk.size > end:
+            raise ValueError(f"a chunk of {chunk.size} bytes at {chunk.byte_offset}")
+        found[chunk.chunk_offset[0]] = chunk.byte_offset
+
+    rows.id.chunk_iter(note)
+    starts = range(0, rows.shape[0], rows.chunks[0])
+    if found.keys() != set(starts) or len(set(found.values())) != len(found):
+        raise ValueError(f"{len(set(found.values()))} chunks, expected {len(starts)}")
+    return np.array([found[start] for start in starts], np.int64)

@@ -1,6 +1,6 @@
 """One HDF5 shard for reading: rows of one split, for every site, with the document and position each row comes from.
 
-Where chunks are stored as they are, HDF5 is asked once where they lie; how they are read is `sae.activations.chunks`.
+HDF5 is asked once, on opening, where chunks lie; how they are read is `sae.activations.chunks`.
 """
 
 from functools import cached_property
@@ -15,7 +15,7 @@ from sae.activations.chunks import CHUNK_ROWS, load_filters, read_compressed, re
 from sae.activations.config import Encoding
 from sae.activations.contents import SiteContents
 from sae.activations.encoding import STORED, width
-from sae.activations.hdf5 import dataset, read
+from sae.activations.hdf5 import DAMAGE, chunk_offsets, dataset, read
 from sae.core.errors import WorldError
 
 COLUMNS = ("document", "position")
@@ -40,7 +40,7 @@ class Shard:
         try:
             with h5py.File(path, "r") as file:
                 self._check(file)
-        except (OSError, KeyError) as error:
+        except DAMAGE as error:
             raise WorldError(f"shard {path} cannot be read ({error}); delete {path.parent} and harvest again") from None
 
     def _check(self, file: h5py.File) -> None:
@@ -60,19 +60,15 @@ class Shard:
         for site in self._sites:
             self._check_chunks(dataset(file, dataset_of(site)), site)
         for name in expected:
-            self._check_index(dataset(file, name))
+            self._offsets[name] = self._index(file, name)
 
-    def _check_index(self, rows: h5py.Dataset) -> None:
-        """HDF5 gives zeros for a chunk that its index has lost."""
-        if rows.chunks is None:
-            return
+    def _index(self, file: h5py.File, name: str) -> Int[np.ndarray, "chunk"]:
         try:
-            found = rows.id.get_num_chunks()
-        except (OSError, RuntimeError) as error:
-            raise self._without_index(str(rows.name), str(error)) from None
-        expected = -(-self.n_rows // rows.chunks[0])
-        if found != expected:
-            raise self._without_index(str(rows.name), f"{found} chunks, expected {expected}")
+            return chunk_offsets(file, name)
+        except DAMAGE as error:
+            raise WorldError(
+                f"shard {self.path} has a damaged index of {name} ({error}); sae verify names what is"
+            ) from None
 
     def _check_chunks(self, rows: h5py.Dataset, site: str) -> None:
         if rows.chunks is None or rows.chunks[0] != CHUNK_ROWS or rows.chunks[1] != rows.shape[1]:
@@ -96,8 +92,8 @@ class Shard:
         try:
             with h5py.File(self.path, "r") as file:
                 return read(file, name)
-        except (OSError, KeyError) as error:
-            raise self._without_index(name, str(error)) from None
+        except DAMAGE as error:
+            raise WorldError(f"shard {self.path} cannot be read ({error}); sae verify names what is damaged") from None
 
     def read(
         self,
@@ -116,36 +112,10 @@ class Shard:
             WorldError: the file ends before its rows do, or a compressed chunk is damaged.
         """
         if site not in self._compressed:
-            read_plain(self.path, self._chunk_offsets(site), runs, out, to, past_memory)
+            read_plain(self.path, self._offsets[dataset_of(site)], runs, out, to, past_memory)
             return
         try:
             with h5py.File(self.path, "r") as file:
                 read_compressed(dataset(file, dataset_of(site)), runs, out, to)
-        except OSError as error:
+        except DAMAGE as error:
             raise WorldError(f"shard {self.path} has a damaged chunk ({error}); sae verify names what is") from None
-
-    def _chunk_offsets(self, site: str) -> Int[np.ndarray, "chunk"]:
-        """Where in the file each chunk of a site lies.
-
-        Raises:
-            WorldError: HDF5's index of the chunks is damaged.
-        """
-        if site not in self._offsets:
-            found: dict[int, int] = {}
-
-            def note(chunk: Any) -> None:
-                found[chunk.chunk_offset[0]] = chunk.byte_offset
-
-            try:
-                with h5py.File(self.path, "r") as file:
-                    dataset(file, dataset_of(site)).id.chunk_iter(note)
-            except (OSError, KeyError, RuntimeError) as error:
-                raise self._without_index(site, str(error)) from None
-            starts = range(0, self.n_rows, CHUNK_ROWS)
-            if found.keys() != set(starts):
-                raise self._without_index(site, f"{len(found)} chunks, expected {len(starts)}")
-            self._offsets[site] = np.array([found[start] for start in starts], np.int64)
-        return self._offsets[site]
-
-    def _without_index(self, name: str, why: str) -> WorldError:
-        return WorldError(f"shard {self.path} has a damaged index of {name} ({why}); sae verify names what is")

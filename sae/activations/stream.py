@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
-from sae.activations.hdf5 import append, close, create_file, dataset, growing, read
+from sae.activations.hdf5 import DAMAGE, append, chunk_offsets, close, create_file, dataset, growing, read
 from sae.core.errors import WorldError
 from sae.core.splits import SPLITS, Split
 from sae.lm.documents import Document
@@ -65,12 +65,14 @@ class TokenStream:
         self.path = folder / FILE
         try:
             with h5py.File(self.path, "r") as file:
+                for name in ("ids", "split", "source", "document_start"):
+                    chunk_offsets(file, name)  # HDF5 gives zeros for what its index has lost
                 self.document_start: Int[np.ndarray, "document_plus_one"] = read(file, "document_start")
                 self.split_index: UInt8[np.ndarray, "document"] = read(file, "split")
                 self.source: Int32[np.ndarray, "document"] = read(file, "source")
                 self.special_ids = tuple(int(i) for i in read(file, "special_ids"))
                 n_ids = dataset(file, "ids").shape[0]
-        except (OSError, KeyError) as error:
+        except DAMAGE as error:
             raise WorldError(f"{self.path} cannot be read ({error}); delete {folder} and harvest again") from None
         if len(self.document_start) != len(self.split_index) + 1 or self.document_start[-1] != n_ids:
             raise WorldError(f"{self.path} holds {n_ids} ids, its documents end at {self.document_start[-1]}")
@@ -89,8 +91,11 @@ class TokenStream:
         return self._read(0, self.n_tokens)
 
     def _read(self, start: int, stop: int) -> Int32[np.ndarray, "token"]:
-        with h5py.File(self.path, "r") as file:
-            return read(file, "ids", start, stop)
+        try:
+            with h5py.File(self.path, "r") as file:
+                return read(file, "ids", start, stop)
+        except DAMAGE as error:
+            raise WorldError(f"{self.path} cannot be read ({error}); sae verify names what is damaged") from None
 
     def document(self, index: int) -> Document:
         """One document."""

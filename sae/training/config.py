@@ -144,7 +144,7 @@ class TrainConfig(Strict):
     sixteenth of the latents, but 3 to 10 times l0, for an L1; 1 for a count (measured: `sae.training.presets`)."""
     narrow_fraction: float = Field(default=0.8, ge=0, le=1)
     """The same: share of the steps after which l0 is reached (measured)."""
-    level_rate: float = Field(default=0.05, ge=0, le=1)
+    level_rate: float = Field(default=0.5, ge=0, le=1)
     """The same: while the rate falls, a step shifts biases or thresholds by this share of what is missing to l0
     (measured: `sae.training.levels`)."""
     clip: PositiveFloat = 1.0

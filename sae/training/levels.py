@@ -5,7 +5,8 @@
 1. λ acts through learning: the lower the rate, the longer what is missing stays. And codes grow sparser when the rate
    falls, since weights then shake less.
 2. An active latent is of size √(d / l0) in scaled units. Were sizes distributed exponentially, that shift for rρ =
-   1 would undo e at once; ρ = 0.05 does within some twenty steps.
+   1 would undo e at once; ρ = 0.5 undoes half of it. A million rows of the synthetic data, l0 6, with 0.05, 0.2 and
+   0.5: relu ends at 6.41, 6.16, 6.10, gated at 6.35, 6.14, 6.06; on the microworld, l0 16, relu at 16.8 and 16.1.
 3. r is 1 until a third of the rate, or fifty steps, are left, and falls to zero: the last steps average the noise of
    batches, which with r = 1 left codes 4 % off the mean of their last 50 batches (microworld, l0 16).
 4. All latents are shifted alike, as BatchTopK's one threshold does it (Bussmann et al. 2024, arXiv:2412.06410).

@@ -15,12 +15,12 @@ Published rates (2e-4 to 3e-4) are tuned for hundreds of millions of tokens. `au
    after 200 steps of synthetic data l0 was 5 to 7 % too small with this rate, 2 to 4 % with half of it; after 976 it
    was within 1 %, and MCC .798 where half of it gave .726. So their rate is also √(steps / 1000) of it, where that is
    less.
-
 5. Adam forgets soon: β₁ 0.7, β₂ 0.95, after a warm-up of a hundredth of the run. A run has some hundred or thousand
    steps, and its gradients fall by orders of magnitude on the way; with 0.9, 0.999 and a twentieth, the first steps'
-   squares hold the later ones back. A million tokens, FVU before and after, topk: .112 → .102 on the synthetic data,
-   .0033 → .0024 on the microworld, .037 → .032 on stories; matryoshka .109 → .082, .0094 → .0045, .054 → .043. A quarter
-   of a million rows of a dictionary of 1,024 directions in 256 dimensions: .215 → .161.
+   squares hold the later ones back. A million tokens in batches of 1,024, FVU before and after, on the synthetic data,
+   the microworld and stories: topk .112 → .102, .0033 → .0024, .037 → .032; batchtopk .083 → .067, .0036 → .0022,
+   .038 → .029; matryoshka .109 → .082, .0094 → .0045, .054 → .043 (seed 0; `scripts/study_defaults.py --groups
+   moments`). Figures of points 1 to 4, and of the files that they name, are from before that.
 
 `caution` says where a run is outside of what was measured.
 """

@@ -14,6 +14,7 @@ from study.data import Bench
 
 from sae.training import TrainConfig
 from sae.training.config import Preset
+from sae.training.presets import CONTROLLED
 
 PRESETS = ("topk", "batchtopk", "matryoshka", "relu", "jumprelu", "gated")
 Optimiser = Literal["adam", "signum", "muon"]
@@ -57,7 +58,8 @@ class Arm:
     def config(self, bench: Bench, d: int, seed: int) -> TrainConfig:
         """The run on a bench's activations, of width d."""
         batch, tokens = self.batch or bench.batch, int(bench.tokens * self.share)
-        said: dict[str, Any] = {
+        said: dict[str, Any] = {"level_rate": 0.05} if self.preset in CONTROLLED else {}
+        said |= {
             "auxk_coefficient": 1 / 32,
             "warmup_fraction": 0.05,
             "beta1": 0.9,
@@ -96,12 +98,15 @@ def _rates(preset: str) -> list[Arm]:
 
 def _moments() -> list[Arm]:
     """Weights of the past in Adam's means, after a warm-up of a hundredth of the run, at the rate that is the default:
-    twice the base's in batches of 4,096, four times in batches of 1,024."""
+    twice the base's in batches of 4,096, four times in batches of 1,024; and levels that are ten times as quick."""
     found = []
     for beta1, beta2 in ((0.7, 0.95), (0.9, 0.95), (0.5, 0.95), (0.7, 0.99)):
         keys = {"beta1": beta1, "beta2": beta2, "warmup_fraction": 0.01}
-        found += [Arm("moments", f"{beta1:g}, {beta2:g} at x4", 4.0, keys, preset=preset) for preset in PRESETS]
-        found.append(Arm("moments", f"{beta1:g}, {beta2:g} at x2", 2.0, keys))
+        found += [Arm("moments", f"{beta1:g} and {beta2:g} at x4", 4.0, keys, preset=preset) for preset in PRESETS]
+        levels = keys | {"level_rate": 0.5}
+        name = f"{beta1:g} and {beta2:g} and levels at x4"
+        found += [Arm("moments", name, 4.0, levels, preset=preset) for preset in ("relu", "gated", "jumprelu")]
+        found.append(Arm("moments", f"{beta1:g} and {beta2:g} at x2", 2.0, keys))
     return found
 
 

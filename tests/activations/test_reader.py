@@ -12,7 +12,7 @@ import torch
 from sae.activations.config import Encoding
 from sae.activations.contents import FILE
 from sae.activations.encoding import TORCH, encode, rows_of
-from sae.activations.hdf5 import dataset
+from sae.activations.hdf5 import chunk_offsets, dataset
 from sae.activations.reader import Activations
 from sae.activations.shuffle import ShuffledBatches
 from sae.core.errors import InputError, WorldError
@@ -242,6 +242,32 @@ def test_damaged_texts_of_attributes_are_not_read(tmp_path: Path, write_rows: Ca
     whole[texts : texts + 64] = bytes(range(64))
     shard.write_bytes(whole)
     assert torch.equal(Activations(tmp_path).rows("train", "embed"), rows)
+
+
+def test_a_chunk_at_the_place_of_another_is_named(tmp_path: Path, write_rows: Callable[..., None]) -> None:
+    write_rows(tmp_path, n_documents=400, length=8, sites={"embed": 3}, encoding="float32", shard_rows=5000)
+    shard = tmp_path / "train-00000.h5"
+    whole = bytearray(shard.read_bytes())
+    with h5py.File(shard) as file:
+        first, second, *_ = chunk_offsets(file, "activations/embed").tolist()
+    nodes = [at for at in range(len(whole)) if whole.startswith(b"TREE\x01", at)]
+    (place,) = (at for node in nodes if (at := whole.find(second.to_bytes(8, "little"), node, node + 200)) > 0)
+    for wrong in (first, 1 << 40, (1 << 64) - 2):
+        shard.write_bytes(whole[:place] + wrong.to_bytes(8, "little") + whole[place + 8 :])
+        with pytest.raises(WorldError, match=r"train-00000.h5 has a damaged index of activations/embed"):
+            Activations(tmp_path)
+
+
+def test_a_damaged_index_of_the_tokens_is_named(tmp_path: Path, write_rows: Callable[..., None]) -> None:
+    write_rows(tmp_path, n_documents=40, length=8, sites={"embed": 3}, encoding="float32", shard_rows=1000)
+    tokens = tmp_path / "tokens.h5"
+    whole = tokens.read_bytes()
+    nodes = [at for at in range(len(whole)) if whole.startswith(b"TREE\x01", at)]
+    assert len(nodes) == 4
+    for at in nodes:
+        tokens.write_bytes(whole[: at + 6] + b"\x00\x00" + whole[at + 8 :])  # a node that names no chunk
+        with pytest.raises(WorldError, match=r"tokens.h5 cannot be read"):
+            Activations(tmp_path)
 
 
 def test_format_1_is_read(tmp_path: Path, write_rows: Callable[..., None]) -> None:

@@ -194,7 +194,7 @@ def test_an_l0_that_a_short_run_misses_is_said_and_kept(tmp_path: Path, together
 
 
 def test_a_member_that_diverges_names_step_place_and_last_good_checkpoint(tmp_path: Path, together: Any) -> None:
-    wild = CONFIG.model_copy(update={"learning_rate": 1e38, "clip": 1e30})
+    wild = CONFIG.model_copy(update={"learning_rate": 1e38, "clip": 1e30, "beta1": 0.9})
     early = wild.model_copy(update={"checkpoint_every_tokens": 100})
     late = early.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(WorldError) as error:
