@@ -30,15 +30,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from bench_quality import WITHIN, LateError, Mean, Run, Runs, Until, factors, mean
+from bench_quality import WITHIN, LateError, Mean, Run, Runs, Until, config_of, factors, mean
 from bench_reading import Row, row, show
 from peers.quality import LIBRARIES, PEER_PRESETS, Guess, peer_run, write_rows
 from study.data import BENCHES, QUICK, Bench, Rows, rows, stories_are_there
 
 from sae.core.errors import WorldError
 from sae.synthetic.tallies import Coder
-from sae.training import TrainConfig, initial, loop, result
-from sae.training.config import Preset
+from sae.training import initial, loop, result
 
 KEPT = Path(__file__).parent / "peers"
 CACHE = Path.home() / ".cache" / "sae-study"
@@ -85,14 +84,7 @@ class InOrder:
 
 def ours(task: Task, run: Run) -> tuple[dict[str, Any], Coder]:
     """Trains one of ours at its defaults but for the batch."""
-    config = TrainConfig(
-        preset=cast(Preset, run.preset),
-        d_sae=run.d_sae,
-        l0=task.l0,
-        tokens=task.n_tokens,
-        batch=task.batch,
-        seed=run.seed,
-    )
+    config = config_of(task, run)
     start = time.perf_counter()
     state = initial(task.rows.sample, config)
     for _ in loop(state, InOrder(task), config):

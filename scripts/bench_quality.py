@@ -132,9 +132,9 @@ class Runs:
         return self.done[run.key]["scores"][number]["value"]
 
 
-def ours(task: Task, run: Run, stream: Stream, test: Stream) -> dict[str, Any]:
-    """Trains and scores one of ours."""
-    config = TrainConfig(
+def config_of(task: Any, run: Run) -> TrainConfig:
+    """Ours at its defaults; the task has `n_tokens`, `batch` and `l0`."""
+    return TrainConfig(
         preset=cast(Preset, run.preset),
         d_sae=run.d_sae,
         l0=task.l0,
@@ -142,6 +142,11 @@ def ours(task: Task, run: Run, stream: Stream, test: Stream) -> dict[str, Any]:
         batch=task.batch,
         seed=run.seed,
     )
+
+
+def ours(task: Task, run: Run, stream: Stream, test: Stream) -> dict[str, Any]:
+    """Trains and scores one of ours."""
+    config = config_of(task, run)
     rate = run.factor * config.schedule(task.truth.d).peak
     if run.factor != 1:
         config = config.model_copy(update={"learning_rate": rate})

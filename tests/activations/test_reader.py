@@ -218,12 +218,17 @@ def test_damage_is_found_on_opening(tmp_path: Path, write_rows: Callable[..., No
         Activations(tmp_path)
 
 
+def nodes_of(whole: bytes | bytearray) -> list[int]:
+    """Where HDF5's indices of chunks have their nodes."""
+    return [at for at in range(len(whole)) if whole.startswith(b"TREE\x01", at)]
+
+
 def test_a_damaged_index_of_chunks_is_named(tmp_path: Path, write_rows: Callable[..., None]) -> None:
     """HDF5 gives zeros for what its index has lost."""
     write_rows(tmp_path, n_documents=40, length=8, sites={"embed": 3}, encoding="float32", shard_rows=1000)
     shard = tmp_path / "train-00000.h5"
     whole = shard.read_bytes()
-    nodes = [at for at in range(len(whole)) if whole.startswith(b"TREE\x01", at)]
+    nodes = nodes_of(whole)
     assert len(nodes) == 3  # document, position, site
     for at in nodes:
         for damage in (b"XREE", b"TREE\x01\x00\x00\x00"):  # no node; a node that names no chunk
@@ -250,7 +255,7 @@ def test_a_chunk_at_the_place_of_another_is_named(tmp_path: Path, write_rows: Ca
     whole = bytearray(shard.read_bytes())
     with h5py.File(shard) as file:
         first, second, *_ = chunk_offsets(file, "activations/embed").tolist()
-    nodes = [at for at in range(len(whole)) if whole.startswith(b"TREE\x01", at)]
+    nodes = nodes_of(whole)
     (place,) = (at for node in nodes if (at := whole.find(second.to_bytes(8, "little"), node, node + 200)) > 0)
     for wrong in (first, 1 << 40, (1 << 64) - 2):
         shard.write_bytes(whole[:place] + wrong.to_bytes(8, "little") + whole[place + 8 :])
@@ -262,7 +267,7 @@ def test_a_damaged_index_of_the_tokens_is_named(tmp_path: Path, write_rows: Call
     write_rows(tmp_path, n_documents=40, length=8, sites={"embed": 3}, encoding="float32", shard_rows=1000)
     tokens = tmp_path / "tokens.h5"
     whole = tokens.read_bytes()
-    nodes = [at for at in range(len(whole)) if whole.startswith(b"TREE\x01", at)]
+    nodes = nodes_of(whole)
     assert len(nodes) == 4
     for at in nodes:
         tokens.write_bytes(whole[: at + 6] + b"\x00\x00" + whole[at + 8 :])  # a node that names no chunk
