@@ -8,7 +8,9 @@ the windows that ours passed through it, in the same batches, stopped by a hook 
 inference mode; nothing is written. Both are given token ids (a tokenizer that only looks them up), and rows are stored
 in the dtype in which they are computed. All contenders run once a round, the order rotating, and a ratio is the median
 over rounds, so load that comes and goes meets all alike. `--peers` adds SAELens and dictionary_learning, each in an
-environment of its own that is made when it is first needed (scripts/peers). Memory is the peak of a fresh process on
+environment of its own that is made when it is first needed (scripts/peers), with six layers of width 384: the smaller a
+model, the more of the time goes to what is not its forward pass. `--only peers_gpt2` has them with the shape of GPT-2
+small, where their own forward pass is nearly all that there is, and no target. Memory is the peak of a fresh process on
 texts of the microworld, above what it held with the model loaded. Rows of the file: {name, value, unit, against,
 target, holds}; exit status 0 whether or not targets hold.
 """
@@ -34,6 +36,7 @@ from peers.environment import DICTIONARY_LEARNING, SAELENS
 from peers.material import (  # fmt: skip
     GPT2_SMALL,
     QUICK,
+    SIX_LAYERS,
     STORIES,
     Reading,
     Shape,
@@ -63,8 +66,9 @@ N_BATCHES_ALLOWED = 2
 MOST_GROWTH = 5
 """Bytes a token: 0, but for the hashes of texts that find copies."""
 PEER_TOKENS, PEER_ROUNDS = 8192, 3
-"""Most of a run beside the peers, which are six contenders and slow: one that pads reads several times as many."""
+"""Of GPT-2 beside the peers, which are six contenders and slow: one that pads reads several times as many."""
 PARTS = ("float32", "stories", "bfloat16", "memory")
+PEERS = ("peers", "peers_gpt2")
 
 
 class _Reached(BaseException):
@@ -170,7 +174,7 @@ def floor_rows(
     ]
 
 
-def peer_rows(shape: Shape, model: Path, folder: Path) -> list[Row]:
+def peer_rows(name: str, shape: Shape, model: Path, folder: Path) -> list[Row]:
     """Full windows, and short documents beside a library that pads them; one site, float32."""
     documents = {"full": full_documents(shape), "short": short_documents(shape)}
     for name, ids in documents.items():
@@ -189,9 +193,11 @@ def peer_rows(shape: Shape, model: Path, folder: Path) -> list[Row]:
         peer.close()
     faster = max(saelens, buffer, key=statistics.median)
     names, pads = "faster of SAELens and dictionary_learning", "dictionary_learning, which pads"
+    targets = (1.15, 1.5) if name == "peers" else (None, None)
     return [
-        row("harvest_full_windows", ratio(on_full, faster), "ratio of speeds", names, 1.15),
-        row("harvest_short_documents", ratio(on_short, padding), "ratio of speeds", pads, 1.5),
+        row("harvest_full_windows", ratio(on_full, faster), "ratio of speeds", names, targets[0]),
+        row("harvest_short_documents", ratio(on_short, padding), "ratio of speeds", pads, targets[1]),
+        row("harvest_over_bare", ratio(on_full, floor), "ratio of speeds", "bare forward"),
         row("saelens_over_bare", ratio(saelens, floor), "ratio of speeds", "bare forward"),
         row("dictionary_learning_over_bare", ratio(buffer, floor), "ratio of speeds", "bare forward"),
         row("rate_full_bare", statistics.median(floor), "tokens/s"),
@@ -283,7 +289,17 @@ def part_rows(part: str, shape: Shape, model: Path, folder: Path, quick: bool) -
         case "memory":
             return memory_rows(QUICK_CORPORA if quick else CORPORA, folder)
         case _:
-            return peer_rows(shape, model, folder)
+            return peer_rows(part, shape, model, folder)
+
+
+def shape_of(part: str, quick: bool, n_rounds: int | None) -> Shape:
+    """What a part reads."""
+    if quick:
+        return QUICK
+    whole = SIX_LAYERS if part == "peers" else GPT2_SMALL
+    if part == "peers_gpt2":
+        whole = replace(whole, n_tokens=PEER_TOKENS, n_rounds=PEER_ROUNDS)
+    return replace(whole, n_rounds=n_rounds or whole.n_rounds)
 
 
 def main() -> None:
@@ -291,26 +307,25 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny shape and few rounds: shows that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--peers", action="store_true", help="also SAELens and dictionary_learning")
-    parser.add_argument("--only", choices=(*PARTS, "peers"), help="one part of it")
-    parser.add_argument("--rounds", type=int, help="turns of every contender that count; left out: 7, of the peers 3")
+    parser.add_argument("--only", choices=(*PARTS, *PEERS), help="one part of it")
+    parser.add_argument("--rounds", type=int, help="turns of every contender that count; left out: 7, of peers_gpt2 3")
     parser.add_argument("--peak-of", type=int, metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--text", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak_of is not None:
         print(json.dumps(peak_of(options.peak_of, options.text)))
         return
-    shape = QUICK if options.quick else GPT2_SMALL
     parts = [options.only] if options.only else [*PARTS, *(["peers"] if options.peers else [])]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_model(shape, folder / "model")
         for part in parts:
+            shape = shape_of(part, options.quick, options.rounds)
+            model = folder / f"model_{shape.d_model}"
+            if not model.exists():
+                save_model(shape, model)
             try:
-                most = min(PEER_ROUNDS, shape.n_rounds) if part == "peers" else shape.n_rounds
-                n_tokens = min(PEER_TOKENS, shape.n_tokens) if part == "peers" else shape.n_tokens
-                sized = replace(shape, n_rounds=options.rounds or most, n_tokens=n_tokens)
-                found = part_rows(part, sized, folder / "model", folder, options.quick)
+                found = part_rows(part, shape, model, folder, options.quick)
             except WorldError as error:  # a peer that cannot be had leaves the other rows as they are
                 sys.stderr.write(f"{part} is left out: {error}\n")
                 continue

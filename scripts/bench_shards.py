@@ -9,13 +9,16 @@ from there, and widened to float32, while a thread fills the next buffer, and fi
 `numpy.copyto` of as many stored bytes; row-random indexing (h5py) for comparison. Cold: what is cached is dropped
 before each turn (`posix_fadvise`), then reading a buffer of slices from all shards, through the page cache and past it
 (as of splits far larger than memory), beside the faster of reading as many bytes in a row in requests of 1 MB, as `dd`
-does, and of 16 MB. Writing, synced, beside `dd` with `fsync` from a file that is cached; both begin by removing what
-they wrote before. A disk that gives bursts shows in the rates of the slowest and the fastest round. Rows of the file:
-{name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
+does, and of 16 MB; and beside what the disk gives for as many requests as short as a slice, at random places, by many
+threads, which do nothing with them. Writing, synced, beside `dd` with `fsync` from a file that is cached; both begin by
+removing what they wrote before. What else is in it: the same of a split that is not summed over, and `dd` with a
+SHA-256 of what it wrote, as every shard has one. A disk that gives bursts shows in the rates of the slowest and the
+fastest round. Rows of the file: {name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
 """
 
 import argparse
 import json
+import mmap
 import os
 import shutil
 import statistics
@@ -23,6 +26,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +44,8 @@ from sae.activations.shard_writer import Storage
 from sae.activations.shuffle import SLICE_ROWS, Mixing, Reader, ShuffledBatches
 from sae.activations.split_writer import SplitWriter
 from sae.activations.stream import StreamWriter
+from sae.core.artifact import digest_of
+from sae.core.splits import Split
 from sae.lm.documents import Document
 from sae.lm.packing import Packing
 
@@ -49,7 +55,11 @@ DOCUMENT = 128
 """Rows of a document."""
 BUFFERS = 8
 """In one turn of giving out batches."""
+DISK_THREADS = 32
+"""That ask for something short."""
 PARTS = ("warm", "cold", "writing")
+DIRECT = int(getattr(os, "O_DIRECT", 0))
+"""Past the page cache, where the system does that."""
 PAUSE_SECONDS = 0.1
 """Before such a turn: what the one before reads ahead is read by then."""
 
@@ -92,11 +102,11 @@ def block_of(shape: Shape) -> torch.Tensor:
     return torch.randn(DOCUMENT * 64, shape.d, generator=torch.Generator().manual_seed(0)).half()
 
 
-def write_shards(folder: Path, shape: Shape, block: torch.Tensor) -> None:
-    """A folder of activations, as a harvest writes its shards: summed over, synced, hashed."""
+def write_shards(folder: Path, shape: Shape, block: torch.Tensor, split: Split = "train") -> None:
+    """A folder of activations, as a harvest writes its shards: summed over if it is the train split, synced, hashed."""
     sites = (SiteContents(name=SITE, d=shape.d),)
     storage = Storage(folder, sites, "float16", "none", shape.shard_rows, n_vocabulary=1, piece=DOCUMENT)
-    writer = SplitWriter(storage, "train")
+    writer = SplitWriter(storage, split)
     position = np.tile(np.arange(DOCUMENT), 64)
     nothing = np.zeros((len(block), 2), np.int64)
     for start in range(0, shape.n_rows, len(block)):
@@ -209,6 +219,31 @@ class Reading:
                     at += got
         return at
 
+    def short(self, flags: int) -> float:
+        """As many bytes as a buffer has, in aligned requests of a slice at distinct random places of all shards."""
+        self.turn += 1
+        page = mmap.PAGESIZE
+        n_bytes = max(page, SLICE_ROWS * self.shape.d * 2 // page * page)
+        n = self.source.nbytes // n_bytes // len(self.paths)
+        draw = np.random.default_rng(self.turn)
+        files = [os.open(path, os.O_RDONLY | flags) for path in self.paths]
+        todo = [
+            (file, at * n_bytes)
+            for file, path in zip(files, self.paths, strict=True)
+            for at in np.sort(draw.permutation(path.stat().st_size // n_bytes)[:n]).tolist()
+        ]
+
+        def read(thread: int) -> None:
+            with mmap.mmap(-1, n_bytes) as memory:
+                for file, at in todo[thread::DISK_THREADS]:
+                    os.preadv(file, [memory], at)
+
+        with ThreadPoolExecutor(DISK_THREADS) as threads:
+            list(threads.map(read, range(DISK_THREADS)))
+        for file in files:
+            os.close(file)
+        return len(todo) * n_bytes
+
     def forget(self) -> None:
         """Drops what the system has cached of the folder."""
         for path in self.paths:
@@ -254,6 +289,7 @@ def cold_rows(reading: Reading, n_rounds: int) -> list[Row]:
         {
             "in_a_row_1MB": lambda: reading.in_a_row(MEGABYTE),
             "in_a_row_16MB": lambda: reading.in_a_row(16 * MEGABYTE),
+            **{f"short{name}": partial(reading.short, flags) for name, flags in (("", 0), ("_past_memory", DIRECT))},
             **{f"slices_of_{n}": partial(reading.fill, b) for n, b in slices.items()},
             **{f"slices_of_{n}_past_memory": partial(reading.fill_past_memory, b) for n, b in slices.items()},
         },
@@ -266,8 +302,11 @@ def cold_rows(reading: Reading, n_rounds: int) -> list[Row]:
     warm = statistics.median(rates[best]) > 4  # no disk of ours: what was forgotten came from memory all the same
     target = reading.shape.target(0.8) if can and not warm else None
     disk = f"cold reading of the same bytes ({best})"
+    short = max(("short", "short_past_memory"), key=lambda name: statistics.median(rates[name]))
+    requests = f"requests as short, nothing done with them ({short})"
     return [
         row("cold_reading", ratio(rates["slices_of_16"], rates[best]), "ratio of speeds", disk, target),
+        row("cold_reading_over_short", ratio(rates["slices_of_16"], rates[short]), "ratio of speeds", requests, target),
         *(
             row(f"cold_reading_{name}", ratio(found, rates[best]), "ratio of speeds", disk)
             for name, found in rates.items()
@@ -280,12 +319,17 @@ def cold_rows(reading: Reading, n_rounds: int) -> list[Row]:
 def writing_rows(folder: Path, shape: Shape, n_rounds: int) -> list[Row]:
     ours, theirs, block = folder / "ours", folder / "theirs", block_of(shape)
 
-    def write() -> float:
+    def write(split: Split) -> float:
         shutil.rmtree(ours, ignore_errors=True)
         ours.mkdir()
-        write_shards(ours, shape, block)
+        write_shards(ours, shape, block, split)
         sync(ours)
         return shape.n_bytes
+
+    def hashed() -> float:
+        n_bytes = dd()
+        digest_of(theirs)
+        return n_bytes
 
     def dd() -> float:
         n = shape.n_bytes // MEGABYTE
@@ -295,10 +339,13 @@ def writing_rows(folder: Path, shape: Shape, n_rounds: int) -> list[Row]:
 
     source = folder / "source"
     source.write_bytes(np.random.default_rng(0).bytes(shape.n_bytes))
-    rates = rounds({"ours": write, "dd": dd}, n_rounds)
-    disk = "dd with fsync of the same bytes"
+    contenders = {"ours": partial(write, "train"), "unsummed": partial(write, "test"), "dd": dd, "dd_hashed": hashed}
+    rates = rounds(contenders, n_rounds)
+    disk, speeds = "dd with fsync of the same bytes", "ratio of speeds"
     return [
-        row("writing", ratio(rates["ours"], rates["dd"]), "ratio of speeds", disk, shape.target(0.8)),
+        row("writing", ratio(rates["ours"], rates["dd"]), speeds, disk, shape.target(0.8)),
+        row("writing_unsummed", ratio(rates["unsummed"], rates["dd"]), speeds, disk),
+        row("writing_over_hashed", ratio(rates["ours"], rates["dd_hashed"]), speeds, f"{disk}, then SHA-256"),
         *rate_rows("writing", rates),
     ]
 
@@ -307,7 +354,7 @@ def show(rows: Sequence[Row]) -> None:
     for one in rows:
         verdict = {None: "", True: "holds", False: "MISSED"}[one["holds"]]
         target = "" if one["target"] is None else f"target {one['target']:g}"
-        print(f"{one['name']:<32}{one['value']:>10.3g} {one['unit']:<20}{target:<14}{verdict}", flush=True)
+        print(f"{one['name']:<40}{one['value']:>10.3g} {one['unit']:<20}{target:<14}{verdict}", flush=True)
 
 
 def main() -> None:
