@@ -338,7 +338,7 @@ class Run:
             "parents": planned.inputs["parents"],
             "metrics": metrics,
             "seed": planned.inputs["section"].get("seed", self.members[0].seed),
-            "device": self._resources.device,
+            "device": getattr(planned.config, "device", self._resources.device),
             "model_options": self.members[0].model_options.model_dump(mode="json"),
             "threads": torch.get_num_threads(),
             "machine": platform.machine(),

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ from pipelines.config import EMBEDDED, Experiment
 from pipelines.text import read_corpus, text_key
 from sae import microworld
 from sae.core.config import canonical_hash
-from sae.core.errors import InputError
 from sae.core.records import LabelledText, read_labelled_texts
 from sae.lm.corpus import Corpus
 from sae.lm.load import LoadedModel, load_model
 from sae.lm.source import fingerprint
+from sae.parallel import device_of
 
 N_CONCEPT_TEXTS = 400
 N_PER_LABEL = 30
@@ -55,16 +54,7 @@ class Resources:
 
     @functools.cached_property
     def device(self) -> str:
-        import torch
-
-        wanted = self._experiment.device
-        if wanted == "auto":
-            return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-        try:
-            torch.empty(0, device=wanted)
-        except (RuntimeError, AssertionError):
-            raise InputError(f"device {wanted!r} is not available here; try auto or cpu") from None
-        return wanted
+        return str(device_of(self._experiment.device))
 
     @functools.cache  # noqa: B019 (one Resources lives as long as its process)
     def model(self) -> LoadedModel:

@@ -7,8 +7,9 @@ control for everything that training is said to add.
 Members of a sweep that see the same batches are trained side by side, and each batch is read once. Each of them has its
 own folder, log and checkpoints, and ends with the bits that it has alone.
 
-Batches are made between steps, not ahead of them (`sae.activations.prefetch`): on the processor that does the training
-a batch costs 2 to 4 % of its step (measured on one core at d 64 and 288), which is all that a second buffer could save.
+For a GPU batches are made ahead, in pinned memory (`sae.activations.prefetch`). On a processor that does the training
+itself they are made between steps: a batch costs 2 to 4 % of its step (measured on one core at d 64 and 288), which is
+all that a second buffer could save.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, assert_never
 
+import torch
 from torch import Tensor
 
 from pipelines.interrupts import held_back
@@ -26,6 +28,7 @@ from pipelines.training_run import Job, Samples, TrainingRun
 from pipelines.training_sites import training_sites
 from pipelines.wandb_log import check_wandb
 from sae.activations.columns import ColumnBatches, Columns
+from sae.activations.prefetch import Prefetched
 from sae.activations.quality import mean_autocorrelation, shuffle_quality
 from sae.activations.reader import Activations
 from sae.activations.shuffle import ALONE, Reader
@@ -33,8 +36,8 @@ from sae.activations.text_windows import TextWindows
 from sae.core.artifact import Artifact, damaged_files
 from sae.core.errors import InputError, WorldError
 from sae.dictionary.sites import splice_sites
-from sae.parallel import Mesh
-from sae.training import Failed, Moved, Places, Run, TrainConfig, side_by_side
+from sae.parallel import Mesh, device_of
+from sae.training import Batches, Failed, Moved, Places, Run, TrainConfig, side_by_side
 from sae.training.end_to_end import EndToEnd
 from sae.training.finite import DivergedError
 from sae.training.presets import dictionary_of
@@ -87,21 +90,24 @@ def together(jobs: Sequence[Job], inputs: Inputs, progress: Progress, mesh: Mesh
     config = jobs[0].config
     assert all(stream_of(job.config) == stream_of(config) for job in jobs)
     check_wandb(config)
+    device = device_of(config.device)
     if mesh.data.rank == 0:
         _check_whole(inputs.parents["harvest"])
     activations = Activations(inputs.parents["harvest"].path)
     columns, places = training_sites(config, activations, inputs.model_fingerprint())
-    with _shuffled(columns, config, Reader(mesh.data.rank, mesh.data.size)) as batches:
+    reader = Reader(mesh.data.rank, mesh.data.size, read_ahead=device.type != "cpu")
+    with _shuffled(columns, config, reader) as batches:
         members: list[TrainingRun | Follower] = []
         try:
-            sample = lru_cache(lambda: columns.sample("train", N_SAMPLE))
+            sample = lru_cache(lambda: columns.sample("train", N_SAMPLE).to(device))
             samples = Samples(sample, *_kept(columns, config, batches))
             for job in jobs:
                 members.append(begun_on(mesh, job, places, samples))
             sample.cache_clear()
             terms = [_term(job.config, places, inputs, activations) for job in jobs]
             runs = [Run(m.state, job.config, term) for m, job, term in zip(members, jobs, terms, strict=True)]
-            yield from _train(members, runs, batches, progress, mesh)
+            with _ahead(batches, device) as steps:
+                yield from _train(members, runs, steps, batches.n_rows, progress, mesh)
         finally:
             for member in members:
                 member.close()
@@ -110,7 +116,8 @@ def together(jobs: Sequence[Job], inputs: Inputs, progress: Progress, mesh: Mesh
 def _train(
     members: Sequence[TrainingRun | Follower],
     runs: Sequence[Run],
-    batches: ColumnBatches,
+    batches: Batches,
+    n_rows: int,
     progress: Progress,
     mesh: Mesh,
 ) -> Iterator[Finished]:
@@ -119,7 +126,7 @@ def _train(
     with held_back() as interrupts:
         for number in [i for i in going if members[i].is_done]:  # killed between its last step and its end
             going.remove(number)
-            yield Finished(number, members[number].finish(batches.n_rows))
+            yield Finished(number, members[number].finish(n_rows))
         for event in side_by_side(runs, batches, mesh):
             number, member = event.number, members[event.number]
             try:
@@ -138,7 +145,7 @@ def _train(
                 raise KeyboardInterrupt
             if number in going and member.is_done:
                 going.remove(number)
-                yield Finished(number, member.finish(batches.n_rows))
+                yield Finished(number, member.finish(n_rows))
         if interrupts.asked:
             raise KeyboardInterrupt
     if errors:
@@ -173,6 +180,16 @@ def _shuffled(columns: Columns, config: TrainConfig, reader: Reader = ALONE) -> 
         yield batches
     finally:
         batches.close()
+
+
+@contextmanager
+def _ahead(batches: ColumnBatches, device: torch.device) -> Iterator[Batches]:
+    """The batches, made ahead in a thread where another device trains on them."""
+    if device.type == "cpu":
+        yield batches
+        return
+    with Prefetched(batches) as made:
+        yield made
 
 
 def _kept(

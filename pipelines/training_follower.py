@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.training_run import Job, Samples, TrainingRun
 from sae.core.errors import WorldError
-from sae.parallel import Mesh
+from sae.parallel import Mesh, device_of
 from sae.training import Places, Progress, checkpoint
 
 
@@ -21,7 +21,8 @@ class Follower:
 
     def __init__(self, job: Job) -> None:
         self._config = job.config
-        found = checkpoint.latest(job.folder / "checkpoints", job.config).state
+        device = device_of(job.config.device)
+        found = checkpoint.latest(job.folder / "checkpoints", job.config, device).state
         if found is None:
             raise WorldError(
                 f"no checkpoint in {job.folder}: under torchrun the store must be on a disk that all processes share"

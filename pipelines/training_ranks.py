@@ -17,19 +17,22 @@ from pipelines.stage import Inputs, Progress
 from pipelines.training_follower import Silent
 from sae.core.config import Strict
 from sae.core.errors import InputError
-from sae.parallel import Mesh, started
+from sae.parallel import Mesh, device_of, started
 from sae.training import TrainConfig
 
+CPU = torch.device("cpu")
 
-def told(mesh: Mesh, members: Sequence[int], n_members: int) -> list[int]:
+
+def told(mesh: Mesh, members: Sequence[int], n_members: int, device: torch.device = CPU) -> list[int]:
     """The members that rank 0 names; every rank calls it.
 
     Args:
         mesh: all processes.
         members: what rank 0 names; of the others it is not asked.
         n_members: of the sweep.
+        device: of this process.
     """
-    flags = torch.zeros(n_members, dtype=torch.int64)
+    flags = torch.zeros(n_members, dtype=torch.int64, device=device)
     flags[list(members)] = 1
     return mesh.data.broadcast_(flags).nonzero().flatten().tolist()
 
@@ -41,28 +44,30 @@ def run_ranks(run: Run) -> list[Outcome]:
         InputError: as the stage does.
         WorldError: as the stage does, or another process has ended.
     """
-    with started("cpu") as mesh:
+    section = run.members[0].train
+    device = device_of(section.device) if section else CPU
+    with started(device) as mesh:
         if mesh.is_first:
-            outcomes = list(run.run(["train"], with_parents=False, together=_leading(mesh, len(run.members))))
-            told(mesh, [], len(run.members))
+            outcomes = list(run.run(["train"], with_parents=False, together=_leading(mesh, len(run.members), device)))
+            told(mesh, [], len(run.members), device)
         else:
-            outcomes = list(_follow(run, mesh))
+            outcomes = list(_follow(run, mesh, device))
         mesh.wait()
     return outcomes
 
 
-def _leading(mesh: Mesh, n_members: int) -> Together:
+def _leading(mesh: Mesh, n_members: int, device: torch.device) -> Together:
     """Training in which rank 0 names the members before each pass."""
 
     def together(members: list[int], jobs: list[train.Job], inputs: Inputs, shown: Progress) -> Iterator[Any]:
-        told(mesh, members, n_members)
+        told(mesh, members, n_members, device)
         return train.together(jobs, inputs, shown, mesh)
 
     return together
 
 
-def _follow(run: Run, mesh: Mesh) -> Iterator[Outcome]:
-    while members := told(mesh, [], len(run.members)):
+def _follow(run: Run, mesh: Mesh, device: torch.device) -> Iterator[Outcome]:
+    while members := told(mesh, [], len(run.members), device):
         plans = [run.plan(member, STAGES["train"]) for member in members]
         jobs = [train.Job(_train_config(plan.config), run.store.in_building(plan.hash), Silent()) for plan in plans]
         inputs = run.inputs(members[0], run.parents(members[0], STAGES["train"]))

@@ -17,6 +17,7 @@ from pipelines.wandb_log import WandbLog
 from sae.core.errors import WorldError
 from sae.core.metrics import JsonLines, Sink
 from sae.dictionary import load
+from sae.parallel import device_of
 from sae.training import Places, Progress, TrainConfig, begun, checkpoint, cut_back, result, starts, validation_scores
 from sae.training.config import ON_AVERAGE
 from sae.training.finite import check_saved
@@ -73,7 +74,8 @@ class TrainingRun:
 
     def _begin(self, places: Places) -> State:
         """The newest checkpoint's state, or the first one, whose dictionary is saved as the control."""
-        latest = checkpoint.latest(self._checkpoints, self._config)
+        device = device_of(self._config.device)
+        latest = checkpoint.latest(self._checkpoints, self._config, device)
         for notice in latest.notices:
             self._say(notice)
         if latest.state is not None:
@@ -89,7 +91,7 @@ class TrainingRun:
         if self._config.start_from is None:
             state = begun(begin, sample, self._config, places)
         else:
-            state = continued(load(Path(self._config.start_from)), begin, self._config, places)
+            state = continued(load(Path(self._config.start_from), device), begin, self._config, places)
         result(state).save(self._folder / "untrained")
         return state
 

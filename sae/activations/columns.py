@@ -95,13 +95,26 @@ class ColumnBatches:
         self.n_in_share = self._batches[0].n_in_share
         """Rows of every batch that this reader gives."""
 
+    @property
+    def d(self) -> int:
+        """Width of a row."""
+        return sum(batches.d for batches in self._batches)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory held for buffers."""
+        return sum(batches.n_bytes for batches in self._batches)
+
     def batch(self, step: int) -> Float32[Tensor, "batch d"]:
         """The rows of a step, the same whatever was asked for before."""
+        return self.fill(step, torch.empty(self.n_in_share, self.d))
+
+    def fill(self, step: int, out: Float32[Tensor, "batch d"]) -> Float32[Tensor, "batch d"]:
+        """As `batch`, into `out`."""
         widths = [batches.d for batches in self._batches]
-        x = torch.empty(self.n_in_share, sum(widths))
-        for batches, place in zip(self._batches, x.split(widths, dim=1), strict=True):
+        for batches, place in zip(self._batches, out.split(widths, dim=1), strict=True):
             batches.fill(step, place)
-        return x
+        return out
 
     def row_numbers(self, step: int) -> Int[np.ndarray, "batch"]:
         """The numbers within the split of the rows in `batch(step)`."""

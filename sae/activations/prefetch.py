@@ -9,18 +9,35 @@ when the copies that were asked for are done.
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from sae.activations.shuffle import ShuffledBatches
+
+@runtime_checkable
+class Filling(Protocol):
+    """Batches that are written where they are wanted: `ShuffledBatches`, `ColumnBatches`."""
+
+    @property
+    def n_in_share(self) -> int: ...
+
+    @property
+    def d(self) -> int: ...
+
+    @property
+    def n_bytes(self) -> int: ...
+
+    def fill(self, step: int, out: Float32[Tensor, "batch d"]) -> Float32[Tensor, "batch d"]: ...
+
+    def close(self) -> None: ...
 
 
 class Prefetched:
     """The batches of `batches`, which belong to the thread until `close`."""
 
-    def __init__(self, batches: ShuffledBatches, n_ahead: int = 2, pinned: bool | None = None) -> None:
+    def __init__(self, batches: Filling, n_ahead: int = 2, pinned: bool | None = None) -> None:
         """Starts nothing yet: the first call of `batch` says from where.
 
         Args:

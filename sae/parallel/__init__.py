@@ -4,6 +4,7 @@ Whoever computes is given a `Mesh` and calls its collectives; nobody asks how ma
 """
 
 from sae.parallel.axis import Alone, Axis, Ranks, token_mean
+from sae.parallel.device import device_of
 from sae.parallel.latents import join, share, split
 from sae.parallel.mesh import Mesh, is_first, n_processes, started
 from sae.parallel.topk import merged, selected
@@ -13,6 +14,7 @@ __all__ = [
     "Axis",
     "Mesh",
     "Ranks",
+    "device_of",
     "is_first",
     "join",
     "merged",

@@ -180,6 +180,8 @@ class TrainConfig(Strict):
     """Seed of the initial weights; left out: the experiment's."""
     data_seed: int | None = None
     """Seed of the order of the data; left out: the experiment's."""
+    device: Annotated[str, EXECUTION] = "cpu"
+    """Where it is trained: cpu or cuda, under torchrun the GPU of the local rank (not measured on one yet)."""
     checkpoint_every_tokens: Annotated[PositiveInt, EXECUTION] = 1_000_000
     """Tokens between checkpoints."""
     log_every_steps: Annotated[PositiveInt, EXECUTION] = 20

@@ -47,6 +47,8 @@ class EndToEnd:
         with reading(self._model, self._sites.all, stop=False) as captured:
             clean = self._model(**inputs).logits[targets].float().log_softmax(-1)
         rows = torch.cat([captured[site][text.harvested].float() for site in self._sites.all], dim=1)
+        where = dictionary.b_dec.device
+        rows = rows.to(where)
         y = self._written(dictionary, scales, rows)
         widths = [captured[site].shape[-1] for site in self._sites.written]
         edits = {}
@@ -55,9 +57,9 @@ class EndToEnd:
         with editing(self._model, edits):
             spliced = self._model(**inputs).logits[targets].float().log_softmax(-1)
         if self._kind == "kl":
-            return self._weight * (clean.exp() * (clean - spliced)).sum(-1).mean()
+            return self._weight * (clean.exp() * (clean - spliced)).sum(-1).mean().to(where)
         next_ids = text.packed.input_ids.roll(-1, dims=1).to(spliced.device)[targets]
-        return -self._weight * spliced.gather(1, next_ids[:, None]).mean()
+        return -self._weight * spliced.gather(1, next_ids[:, None]).mean().to(where)
 
     def _written(self, dictionary: Dictionary, scales: Scales, rows: Tensor) -> Tensor:
         """What the dictionary writes, in the units of the model."""

@@ -26,6 +26,7 @@ from sae.activations.reader import Activations
 from sae.activations.shuffle import DEFAULT_MIXING
 from sae.core.errors import InputError
 from sae.dictionary import Dictionary, Part, load
+from sae.parallel import device_of
 from sae.training.config import TrainConfig
 from sae.training.loop import Batches, Progress, loop
 from sae.training.places import Places, one_site
@@ -131,7 +132,7 @@ def train(
         x = _as_tensor(activations)
         _check_batch(config, len(x), "the activations")
         rows = Rows(x, config.batch, config.data_seed or 0)
-        sample = rows.sample(N_SAMPLE)
+        sample = _there(rows.sample(N_SAMPLE), config)
         return Training(_first(sample, config, places or one_site(sample.shape[1])), rows, config)
     if isinstance(activations, str | Path):
         activations = Activations(Path(activations))
@@ -141,7 +142,9 @@ def train(
     _check_batch(config, columns.n_rows("train"), f"the train split of {activations.folder}")
     batches = ColumnBatches(columns, "train", config.batch, config.data_seed or 0)
     return Training(
-        _first(columns.sample("train", N_SAMPLE), config, places or _places(columns, config)), batches, config
+        _first(_there(columns.sample("train", N_SAMPLE), config), config, places or _places(columns, config)),
+        batches,
+        config,
     )
 
 
@@ -166,10 +169,15 @@ def _check_keys(config: TrainConfig) -> None:
             raise InputError(f"{key} is for the command sae train; leave it out here")
 
 
+def _there(sample: Tensor, config: TrainConfig) -> Tensor:
+    """Where the run is to be; a tensor's rows stay where they are, unless the configuration names a GPU."""
+    return sample if config.device == "cpu" else sample.to(device_of(config.device))
+
+
 def _first(sample: Float[Tensor, "token column"], config: TrainConfig, places: Places) -> State:
     if config.start_from is None:
         return initial(sample, config, places)
-    return continued(load(config.start_from), starts(sample, config, places), config, places)
+    return continued(load(config.start_from, sample.device), starts(sample, config, places), config, places)
 
 
 def _sites(activations: Activations, config: TrainConfig) -> list[str]:

@@ -53,7 +53,8 @@ def state_from(values: dict[str, Any], tensors: dict[str, Tensor], device: torch
     parameters = dict(dictionary.named_parameters())
     for key, value in _below("optimiser.", tensors).items():
         moment, name = key.split(".", 1)
-        optimiser.state[parameters[name]][moment] = value.to(device)
+        where = "cpu" if moment == "step" else device  # steps are counted on the host
+        optimiser.state[parameters[name]][moment] = value.to(where)
     others: dict[str, Any] = {name: value.to(device) for name, value in _below("state.", tensors).items()}
     for field in dataclasses.fields(State):
         if field.name not in _APART and field.name not in others:

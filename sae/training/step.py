@@ -87,7 +87,7 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
     """
     dictionary, data = state.dictionary, recipe.mesh.data
     assert recipe.mesh.dictionary.size == 1, "training does not divide latents"
-    batch = scaled(dictionary.config, state.scales, activations.to(state.tokens_since_fired.device))
+    batch = scaled(dictionary.config, state.scales, activations.to(state.tokens_since_fired.device, non_blocking=True))
     is_dead = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
     situation = Situation(is_dead, state.controller.strength, state.step, data, recipe.selection)
     term = recipe.term.loss(dictionary, state.scales, state.step)

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from sae.activations.columns import ColumnBatches, sites_of
 from sae.activations.prefetch import Prefetched
 from sae.activations.reader import Activations
 from sae.activations.shuffle import Mixing, Reader, ShuffledBatches
 from sae.core.errors import WorldError
 
-SITE = "blocks.0.resid_post"
+SITE, OTHER = "blocks.0.resid_post", "blocks.1.resid_post"
 
 
 @pytest.fixture
@@ -31,6 +32,17 @@ def test_batches_are_those_without_it(activations: Activations, read_ahead: bool
     plain = shuffled(activations)
     with Prefetched(shuffled(activations, read_ahead), n_ahead) as batches:
         for step in [*range(60), 7, 8, 200, 0, 0, 1]:
+            assert torch.equal(batches.batch(step), plain.batch(step))
+    plain.close()
+
+
+def test_several_sites_side_by_side(tmp_path: Path, write_rows: Callable[..., None]) -> None:
+    write_rows(tmp_path, n_documents=150, length=20, sites={SITE: 3, OTHER: 2}, encoding="float16", shard_rows=1000)
+    columns = sites_of(Activations(tmp_path), [SITE, OTHER])
+    plain = ColumnBatches(columns, "train", 64)
+    with Prefetched(ColumnBatches(columns, "train", 64)) as batches:
+        assert batches.n_bytes >= plain.n_bytes + 2 * 64 * columns.d * 4
+        for step in [*range(30), 3]:
             assert torch.equal(batches.batch(step), plain.batch(step))
     plain.close()
 

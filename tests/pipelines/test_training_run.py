@@ -212,6 +212,11 @@ def test_a_batch_larger_than_the_split_is_refused(tmp_path: Path, together: Any)
         together([CONFIG.model_copy(update={"batch": 2000})], tmp_path)
 
 
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path, together: Any) -> None:
+    with pytest.raises(InputError, match="device 'cuda:99' is not available here"):
+        together([CONFIG.model_copy(update={"device": "cuda:99"})], tmp_path)
+
+
 def test_a_damaged_harvest_is_refused(tmp_path: Path) -> None:
     write(tmp_path, n_documents=50, length=10, sites={"embed": 8}, encoding="float32", shard_rows=1000)
     shard = tmp_path / "train-00000.h5"
