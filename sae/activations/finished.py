@@ -65,9 +65,9 @@ def finished_shards(storage: Storage, part: Part) -> dict[Split, list[Finished]]
     """The whole shards of a part, by split, in order; one that cannot be read is removed, to be written again."""
     found: dict[Split, list[Finished]] = {split: [] for split in SPLITS}
     for split in SPLITS:
-        pattern = part.shard(split, 0).replace("00000.h5", "?????.h5")
-        for path in sorted(storage.folder.glob(pattern)):
-            shard = _read(path, storage, split, part)
+        numbers = {path: part.number(split, path.name) for path in storage.folder.glob(f"{split}-*.h5")}
+        for path, number in sorted(((p, n) for p, n in numbers.items() if n is not None), key=lambda pair: pair[1]):
+            shard = _read(path, number, storage, split, part)
             if shard is None:
                 path.unlink()
                 path.with_name(path.name + SUMS).unlink(missing_ok=True)
@@ -76,7 +76,7 @@ def finished_shards(storage: Storage, part: Part) -> dict[Split, list[Finished]]
     return found
 
 
-def _read(path: Path, storage: Storage, split: Split, part: Part) -> Finished | None:
+def _read(path: Path, number: int, storage: Storage, split: Split, part: Part) -> Finished | None:
     try:
         with h5py.File(path, "r") as file:
             start, end, left_out = (_pair(file, name) for name in ("start", "end", "left_out"))
@@ -86,7 +86,6 @@ def _read(path: Path, storage: Storage, split: Split, part: Part) -> Finished | 
         Shard(path, n_rows, storage.sites, storage.dtype)
     except (*DAMAGE, AssertionError, WorldError):
         return None
-    number = int(path.stem.rpartition("-")[2])
     return Finished(number, Place(*start), Place(*end), n_rows, left_out, path.name, split, part)
 
 

@@ -29,6 +29,13 @@ class Part:
         """The name of a shard's file."""
         return f"{split}-{number:05d}.h5" if self.n == 1 else f"{split}-{self.name}-{number:05d}.h5"
 
+    def number(self, split: Split, file: str) -> int | None:
+        """The number of the shard whose file it is; none where it is none of this part's."""
+        before, after = self.shard(split, 0).split("00000")
+        digits = file.removeprefix(before).removesuffix(after)
+        is_number = digits.isascii() and digits.isdigit()
+        return int(digits) if is_number and self.shard(split, int(digits)) == file else None
+
     @property
     def name(self) -> str:
         return f"{self.index:03d}-of-{self.n:03d}"

@@ -283,6 +283,15 @@ def test_every_document_belongs_to_one_part() -> None:
         assert (np.sum(owners, axis=0) > 200 / n).all()
 
 
+@pytest.mark.parametrize("part", [Part(), Part(0, 16), Part(3, 4)])
+def test_a_shard_is_known_by_its_name_whatever_its_number(part: Part) -> None:
+    for number in (0, 7, 99_999, 100_000, 1_234_567):
+        assert part.number("train", part.shard("train", number)) == number
+    others = [Part(0, 15).shard("train", 1), Part(1, 4).shard("train", 1), part.shard("test", 1), "train-000001.h5"]
+    others += ["train-1.h5", "train-.h5", "train-0000x.h5", "tokens.h5"]
+    assert all(part.number("train", file) is None for file in others)
+
+
 @pytest.mark.parametrize("words", ["2/2", "1", "a/b", "-1/2", "0/0", "0/1000", "1/2/3", "½/2"])
 def test_a_part_is_written_i_of_n(words: str) -> None:
     with pytest.raises(InputError, match="--part"):
