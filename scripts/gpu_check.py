@@ -8,7 +8,7 @@ steps there and on the processor: the FVU must be the same within 5 %. Status 1 
 2. Copy bandwidth and the bfloat16 matrix rate of this device. 3. For every size the time of a training step (the
 trainer as it ships, latents chosen in bfloat16, weights and optimiser in float32) over its roofline: the encoder's
 product at the matrix rate, plus at the copy bandwidth the k rows a token that decoding and each of three gradients
-gather and the seven numbers a parameter that Adam moves. 4. Choosing latents where product and choice are one kernel
+gather and the seven numbers a parameter that Adam moves; and how often the host waits in a step. 4. Choosing latents where product and choice are one kernel
 (`sae.kernels.triton_ops.fused`) over the time of a product by torch followed by a choice, for several widths: what
 decides up to which width the trainer takes it. 5. SAELens and sparsify in the same call are not measured.
 
@@ -22,6 +22,7 @@ import json
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,17 @@ def seconds_of(run: Callable[[], object], n: int) -> float:
         if turn >= 2:
             found.append(time.perf_counter() - start)
     return statistics.median(found)
+
+
+def n_waits(run: Callable[[], object]) -> int:
+    """How often the host waits for the device meanwhile, as torch tells it."""
+    torch.cuda.synchronize()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        run()
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in said)
 
 
 def measured_rates() -> Rates:
@@ -216,11 +228,13 @@ def step_rows(size: Size, rates: Rates, n_steps: int) -> list[Row]:
     config = TrainConfig(d_sae=size.d_sae, l0=size.k, batch=size.batch, tokens=10**6 * size.batch, selection="bfloat16")
     steps = loop(initial(pool[0], config), Pool(), config)
     seconds = seconds_of(lambda: next(steps), n_steps)
+    waits = n_waits(lambda: next(steps))
     against = "bandwidth and matrix rate of this call"
     over = seconds / sum(size.parts(rates).values())
     return [
         *roofline_rows(size, rates, against),
         row(f"step_{size.name}", 1000 * seconds, "ms"),
+        row(f"step_{size.name}_waits", waits, "times that the host waits"),
         row(f"step_{size.name}_over_roofline", over, "ratio of times", against, TARGET),
     ]
 
