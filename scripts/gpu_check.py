@@ -4,13 +4,15 @@
     python scripts/gpu_check.py [--json FILE] [--sizes small,middle,large] [--steps N]
 
 1. Triton's kernels against the dense reference on the device, values and gradients, and every preset trained for 200
-steps there and on the processor: the FVU must be the same within 5 %. Status 1 where they differ.
-2. Copy bandwidth and the bfloat16 matrix rate of this device. 3. For every size the time of a training step (the
-trainer as it ships, latents chosen in bfloat16, weights and optimiser in float32) over its roofline: the encoder's
-product at the matrix rate, plus at the copy bandwidth the k rows a token that decoding and each of three gradients
-gather and the seven numbers a parameter that Adam moves; and how often the host waits in a step. 4. Choosing latents where product and choice are one kernel
-(`sae.kernels.triton_ops.fused`) over the time of a product by torch followed by a choice, for several widths: what
-decides up to which width the trainer takes it. 5. SAELens and sparsify in the same call are not measured.
+   steps there and on the processor: the FVU must be the same within 5 %. Status 1 where they differ.
+2. Copy bandwidth and the bfloat16 matrix rate of this device.
+3. For every size the time of a training step (the trainer as it ships, latents chosen in bfloat16, weights and
+   optimiser in float32) over its roofline: the encoder's product at the matrix rate, plus at the copy bandwidth the k
+   rows a token that decoding and each of three gradients gather and the seven numbers a parameter that Adam moves; and
+   how often the host waits in a step.
+4. Choosing latents where product and choice are one kernel (`sae.kernels.triton_ops.fused`) over the time of a product
+   by torch followed by a choice, for several widths: what decides up to which width the trainer takes it.
+5. SAELens and sparsify in the same call are not measured.
 
 Without a CUDA device the roofline is printed from constants (H200: 4.3 TB/s, 790 TFLOP/s) and nothing is measured;
 status 0. Rows of the file: {name, value, unit, against, target, holds}.
