@@ -2,8 +2,8 @@
 """How much of a model's residual stream stays unexplained, by ours and by three other libraries, on the same rows.
 
     python scripts/bench_models.py [--quick] [--json FILE] [--benches microworld,stories,wide] [--peers [NAMES]]
-                                   [--presets topk,batchtopk] [--seeds 0,1,2] [--runs FOLDER] [--only-compare]
-                                   [--minutes N]
+                                   [--presets topk,batchtopk] [--at-defaults] [--seeds 0,1,2] [--runs FOLDER]
+                                   [--only-compare] [--minutes N]
 
 The rows are those of `study.data`: a million of the embedded model's and of a story model's (of fewer than half as many
 that repeat), and of a wide known dictionary, which is there for its size (d 512, 8,192 latents). Everybody reads them
@@ -153,12 +153,14 @@ class Contender(NamedTuple):
         return min(there, key=lambda f: self.runs.value(self.run(f, 0), "fvu"), default=None)
 
 
-def measure(contender: Contender, seeds: Sequence[int], until: Until) -> None:
+def measure(contender: Contender, seeds: Sequence[int], until: Until, at_defaults: bool) -> None:
     """All its runs; those of the peers' rates first."""
-    tried = (1.0,) if contender.library == "ours" else factors(contender.library, contender.preset)
+    alone = at_defaults or contender.library == "ours"
+    tried = (1.0,) if alone else factors(contender.library, contender.preset)
     for factor in tried:
         made(contender.task, contender.run(factor, 0), contender.runs, until)
-    for factor, seed in itertools.product(dict.fromkeys([1.0, contender.best() or 1.0]), seeds):
+    best = 1.0 if alone else contender.best() or 1.0
+    for factor, seed in itertools.product(dict.fromkeys([1.0, best]), seeds):
         made(contender.task, contender.run(factor, seed), contender.runs, until)
 
 
@@ -210,6 +212,7 @@ def main() -> None:
     parser.add_argument("--benches", default="microworld,stories,wide")
     parser.add_argument("--peers", nargs="?", const=",".join(LIBRARIES), default="", help="measure all, or these")
     parser.add_argument("--presets", default=",".join(PRESETS))
+    parser.add_argument("--at-defaults", action="store_true", help="no other rates: what is large is slow")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the rows are kept")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="of our runs; those that are there are not made")
@@ -238,7 +241,7 @@ def main() -> None:
             wanted = [peer for peer in peers if peer.library in options.peers.split(",")]
             contender = Contender("ours", preset, task, own)
             for one in () if options.only_compare else wanted if options.peers else [contender]:
-                _in_time(one, seeds, until)
+                _in_time(one, seeds, until, options.at_defaults)
             if not options.peers:
                 show(more := compared(contender, peers))
                 found += more
@@ -246,9 +249,9 @@ def main() -> None:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
-def _in_time(contender: Contender, seeds: Sequence[int], until: Until) -> None:
+def _in_time(contender: Contender, seeds: Sequence[int], until: Until, at_defaults: bool) -> None:
     try:
-        measure(contender, seeds, until)
+        measure(contender, seeds, until, at_defaults)
     except LateError:
         pass
     except WorldError as error:  # the others are measured without it
