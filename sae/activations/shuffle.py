@@ -129,10 +129,17 @@ class ShuffledBatches:
 
         Rows that lie in one buffer are given where they lie, without a copy: to be read only, and until the next call.
         """
-        parts = list(self._order.parts(*self._positions(step)))
-        if len(parts) == 1:
-            return self._lying(parts[0])
-        return torch.cat([self._lying(part).clone() for part in parts])
+        first, *others = self._order.parts(*self._positions(step))
+        rows = self._lying(first)
+        if not others:
+            return rows
+        out, at = rows.new_empty(self.n_in_share, rows.shape[1]), len(rows)
+        out[:at] = rows
+        for part in others:  # the one before must not be used any more
+            rows = self._lying(part)
+            out[at : at + len(rows)] = rows
+            at += len(rows)
+        return out
 
     def _lying(self, part: Part) -> Shaped[Tensor, "row width"]:
         return self._buffers.get(part.epoch, part.buffer)[part.start : part.stop]
