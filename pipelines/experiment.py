@@ -187,6 +187,7 @@ class Run:
             progress = ConsoleProgress(label)
             metrics = stage.module.run(planned.config, self.inputs(member, parents), building.path, progress)
             artifact = building.publish(self.manifest(planned, metrics))
+            self.store.remove_parts(planned.hash)  # of a harvest that was begun in parts, and then made whole
             progress.close(f"done  {planned.hash}")
         return Outcome(stage.name, artifact, reused=False)
 

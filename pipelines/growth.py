@@ -50,24 +50,21 @@ def files_of(folder: Path, sample: Amount, whole: Amount, fractions: Fractions, 
         shard_rows: most rows in one shard.
     """
     shard = min(folder.glob("train-*.h5"))
-    sizes = [
-        _shard_bytes(shard, n) for split in SPLITS for n in _shards(whole.n_rows, getattr(fractions, split), shard_rows)
-    ]
-    sizes += [_stream_bytes(folder / "tokens.h5", sample, whole)]
-    sizes += [file.stat().st_size for file in folder.iterdir() if file.is_file() and file.suffix != ".h5"]
-    return Files(sum(sizes), max(sizes))
+    datasets = _datasets(shard)
+    beside = _beside(shard, datasets)
+    sizes = [(_stream_bytes(folder / "tokens.h5", sample, whole), 1)]
+    sizes += [(file.stat().st_size, 1) for file in folder.iterdir() if file.is_file() and file.suffix != ".h5"]
+    for split in SPLITS:
+        for n_rows, n_shards in _shards(whole.n_rows, getattr(fractions, split), shard_rows).items():
+            sizes.append((beside + sum(_grown(dataset, n_rows) for dataset in datasets), n_shards))
+    return Files(sum(size * n for size, n in sizes), max(size for size, n in sizes if n))
 
 
-def _shards(n_rows: int, fraction: float, most: int) -> list[int]:
-    """Rows of each shard of a split."""
+def _shards(n_rows: int, fraction: float, most: int) -> dict[int, int]:
+    """Shards of a split by the rows that they hold."""
     n = max(1, round(n_rows * fraction))
     full, rest = divmod(n, most)
-    return [most] * full + ([rest] if rest else [])
-
-
-def _shard_bytes(file: Path, n_rows: int) -> int:
-    datasets = _datasets(file)
-    return _beside(file, datasets) + sum(_grown(dataset, n_rows) for dataset in datasets)
+    return {most: full} | ({rest: 1} if rest else {})
 
 
 def _stream_bytes(file: Path, sample: Amount, whole: Amount) -> int:

@@ -45,10 +45,10 @@ def run(config: HarvestConfig, inputs: Inputs, folder: Path, progress: Progress)
         WorldError: an activation that is not finite.
     """
     from sae.activations.merge import complete
-    from sae.activations.parts import WHOLE, Part
+    from sae.activations.parts import WHOLE, Part, n_parts_in
 
     before = taken_back(folder).get("metrics", {})
-    n_parts = before.get("n_parts", 1)
+    n_parts = before.get("n_parts") or n_parts_in(file.name for file in folder.iterdir())
     if n_parts == 1:
         harvest, corpus = _harvest(config, inputs, folder, WHOLE, progress)
         merged, parts = harvest.merged, [harvest.contents]
@@ -60,6 +60,8 @@ def run(config: HarvestConfig, inputs: Inputs, folder: Path, progress: Progress)
     for site, known in before.get("sites", {}).items():  # what int8 lost cannot be measured from what it kept
         if "encoding_fvu" in known:
             metrics["sites"][site].setdefault("encoding_fvu", known["encoding_fvu"])
+    if config.dtype == "int8" and not all("encoding_fvu" in known for known in metrics["sites"].values()):
+        progress.say("the FVU that int8 cost stood in a manifest that is lost; it is not known any more")
     return metrics
 
 

@@ -16,6 +16,7 @@ from pipelines import harvest
 from pipelines.experiment import STAGES, Outcome, Planned, Run
 from pipelines.progress import ConsoleProgress
 from sae.activations.config import HarvestConfig
+from sae.core.artifact import MANIFEST
 from sae.core.errors import InputError, WorldError
 
 if TYPE_CHECKING:
@@ -113,13 +114,13 @@ def repair(run: Run) -> Outcome:
     if damaged == {}:
         progress.say(f"{planned.hash} is whole: nothing to repair")
     for name in damaged or ():
-        progress.say(f"{name} is damaged and is made again")
+        progress.say(f"{name} is damaged or missing, and is made again")
     outcome = next(iter(run.run(["harvest"], with_parents=False)))
     files = outcome.artifact.manifest["files"]
     for name, digest in (damaged or {}).items():
-        if name not in files:
+        if name not in files and name != MANIFEST:
             progress.say(f"{name} belongs to no harvest any more")
-        elif files[name]["sha256"] != digest:
+        elif digest and files[name]["sha256"] != digest:
             progress.say(f"{name} has other bytes than before: made on another machine, or with other threads or batch")
     return outcome
 

@@ -82,6 +82,10 @@ class Harvest:
             raise InputError(
                 f"harvest.window {self._config.window} must lie between {least} and the model's {most} tokens"
             )
+        if self._config.exclude.first >= self._config.window:
+            raise InputError(
+                f"harvest.exclude.first {self._config.exclude.first} leaves no row of a window of {self._config.window}"
+            )
 
     @property
     def merged(self) -> Merged:

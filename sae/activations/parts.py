@@ -5,6 +5,8 @@ documents through the model. A merge joins what they wrote, without touching a r
 """
 
 import hashlib
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sae.core.errors import InputError
@@ -42,6 +44,13 @@ class Part:
 
 
 WHOLE = Part()
+_OF = re.compile(r"-\d{3}-of-(\d{3})-\d{5,}\.h5$")
+
+
+def n_parts_in(files: Iterable[str]) -> int:
+    """Of how many parts the shards among these files are; 1 where none says."""
+    found = [int(match[1]) for file in files if (match := _OF.search(file))]
+    return max(found, default=1)
 
 
 def read_part(words: str) -> Part:

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sae.core.artifact import MEND
 from sae.core.errors import WorldError
 from sae.core.streams import Moments
 
@@ -60,4 +61,4 @@ def read_moments(folder: Path, site: str) -> SiteMoments:
         tensors = load_file(folder / FILE)
         return SiteMoments(tensors[f"{site}.mean"], tensors[f"{site}.variance"], int(tensors[f"{site}.count"]))
     except (OSError, SafetensorError, KeyError) as error:
-        raise WorldError(f"{folder / FILE} cannot be read ({error}); delete {folder} and harvest again") from None
+        raise WorldError(f"{folder / FILE} cannot be read ({error}); {MEND}") from None

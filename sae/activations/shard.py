@@ -16,6 +16,7 @@ from sae.activations.config import Encoding
 from sae.activations.contents import SiteContents
 from sae.activations.encoding import STORED, width
 from sae.activations.hdf5 import DAMAGE, chunk_offsets, dataset, read
+from sae.core.artifact import MEND
 from sae.core.errors import WorldError
 
 COLUMNS = ("document", "position")
@@ -40,8 +41,10 @@ class Shard:
         try:
             with h5py.File(path, "r") as file:
                 self._check(file)
+        except WorldError:
+            raise
         except DAMAGE as error:
-            raise WorldError(f"shard {path} cannot be read ({error}); delete {path.parent} and harvest again") from None
+            raise WorldError(f"shard {path} cannot be read ({error}); {MEND}") from None
 
     def _check(self, file: h5py.File) -> None:
         """Without the attributes, which are text: HDF5 reads some damaged texts without end."""

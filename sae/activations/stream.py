@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
 from sae.activations.hdf5 import DAMAGE, append, chunk_offsets, close, create_file, dataset, growing, read
+from sae.core.artifact import MEND
 from sae.core.errors import WorldError
 from sae.core.splits import SPLITS, Split
 from sae.lm.documents import Document
@@ -73,7 +74,7 @@ class TokenStream:
                 self.special_ids = tuple(int(i) for i in read(file, "special_ids"))
                 n_ids = dataset(file, "ids").shape[0]
         except DAMAGE as error:
-            raise WorldError(f"{self.path} cannot be read ({error}); delete {folder} and harvest again") from None
+            raise WorldError(f"{self.path} cannot be read ({error}); {MEND}") from None
         if len(self.document_start) != len(self.split_index) + 1 or self.document_start[-1] != n_ids:
             raise WorldError(f"{self.path} holds {n_ids} ids, its documents end at {self.document_start[-1]}")
 

@@ -4,8 +4,8 @@
 2. Its files are synced to disk and its `manifest.json`, with a checksum for every file, is written last.
 3. One rename moves it to `<store>/<kind>/<hash>`, where it never changes again.
 
-A directory without a valid manifest does not exist for any reader; what a killed run left in `.building` is
-there for the run that resumes.
+A directory without a manifest does not exist for any reader; what a killed run left in `.building` is there for the run
+that resumes. A manifest holds a checksum of itself: one that is damaged is said, and nothing beside it is lost by that.
 """
 
 import fcntl
@@ -14,8 +14,9 @@ import json
 import mmap
 import os
 import shutil
+import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +24,14 @@ from typing import IO, Any
 
 from sae.core.errors import InputError, WorldError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
+_OWN = "manifest_sha256"
+"""Of everything else in a manifest, as sorted JSON; format 1 has none."""
 HALF_WRITTEN = ".tmp??????"
 """What safetensors writes to and renames then: a process that is killed leaves it behind."""
+MEND = "mend it with sae harvest CONFIG --repair"
+"""What to do about a damaged harvest."""
 BEFORE = ".before.json"
 BESIDE = ".beside"
 """Ends the names of files that a resume needs, and nobody afterwards."""
@@ -71,20 +76,20 @@ def open_artifact(path: Path) -> Artifact:
     """
     artifact = _read_manifest(path)
     if artifact is None:
-        raise InputError(f"{path} is no artifact: it has no valid {MANIFEST}")
+        raise InputError(f"{path} is no artifact: it has no {MANIFEST}")
     for name, entry in artifact.manifest["files"].items():
         file = path / name
         size = file.stat().st_size if file.is_file() else None
         if size != entry["bytes"]:
             found = "is missing" if size is None else f"has {size} bytes"
-            raise WorldError(f"{file} {found}, its manifest says {entry['bytes']}; {_mend(artifact)}")
+            raise WorldError(f"{file} {found}, its manifest says {entry['bytes']}; {_mend(path)}")
     return artifact
 
 
-def _mend(artifact: Artifact) -> str:
-    if artifact.kind == "activations":
-        return "mend it with sae harvest CONFIG --repair"
-    return f"delete {artifact.path} and run again"
+def _mend(path: Path) -> str:
+    if path.parent.name == "activations":
+        return MEND
+    return f"delete {path} and run again"
 
 
 def damaged_files(artifact: Artifact) -> list[str]:
@@ -94,19 +99,41 @@ def damaged_files(artifact: Artifact) -> list[str]:
     return [name for name, e in entries if not files[name].is_file() or digest_of(files[name]) != e["sha256"]]
 
 
+class _DamagedManifestError(WorldError):
+    """A manifest that is there, and is not what was written."""
+
+
 def _read_manifest(path: Path) -> Artifact | None:
+    """None where there is none.
+
+    Raises:
+        WorldError: it is damaged, or of a newer format.
+    """
+    file = path / MANIFEST
+    if not file.is_file():
+        return None
+    damaged = _DamagedManifestError(f"{file} is damaged; {_mend(path)}")
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(manifest, dict) or not {"schema_version", "kind", "hash", "files"} <= manifest.keys():
-        return None
-    if not isinstance(manifest["schema_version"], int):
-        return None
-    if manifest["schema_version"] > SCHEMA_VERSION:
-        version = manifest["schema_version"]
-        raise WorldError(f"{path} has format {version}; this version reads up to {SCHEMA_VERSION}: update sae")
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        version, own = int(manifest["schema_version"]), manifest.pop(_OWN, None)
+        if own is not None and own != _own_digest(manifest):
+            raise damaged
+        if version > SCHEMA_VERSION:
+            raise WorldError(f"{path} has format {version}; this version reads up to {SCHEMA_VERSION}: update sae")
+        if own is None and version != 1:
+            raise damaged
+        for key in ("kind", "hash"):
+            str.encode(manifest[key])
+        for entry in manifest["files"].values():
+            int.bit_length(entry["bytes"])
+            str.encode(entry["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise damaged from None
     return Artifact(path, manifest)
+
+
+def _own_digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def keep_digests(folder: Path, digests: Mapping[str, str]) -> None:
@@ -165,18 +192,29 @@ class Building:
             "bytes": sum(file.stat().st_size for file in files.values()),
             "files": {n: {"bytes": f.stat().st_size, "sha256": digests[n]} for n, f in files.items()},
         }
-        (self.path / MANIFEST).write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        whole = json.loads(json.dumps(whole))  # as it will be read
+        own = {_OWN: _own_digest(whole)}
+        (self.path / MANIFEST).write_text(json.dumps(whole | own, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         sync(self.path / MANIFEST)
+        _let_read(files.values(), as_if=self.path / MANIFEST)
         for pattern in _PASSING:
             for file in self.path.glob(pattern):
                 file.unlink()
         sync(self.path)
         self.final.parent.mkdir(parents=True, exist_ok=True)
-        if self.final.exists():  # without a valid manifest, or we would not be building: nobody reads it
+        if self.final.exists():  # without a manifest, or we would not be building: nobody reads it
             shutil.rmtree(self.final)
         self.path.rename(self.final)
         sync(self.final.parent)
         return Artifact(self.final, whole)
+
+
+def _let_read(files: Iterable[Path], as_if: Path) -> None:
+    """Gives files the rights that a new file has here; safetensors makes its own for their owner alone."""
+    mode = as_if.stat().st_mode
+    for file in files:
+        if file.stat().st_mode != mode:
+            file.chmod(mode)
 
 
 def sync(path: Path) -> None:
@@ -261,36 +299,54 @@ class Store:
     def take_back(self, kind: str, hash: str) -> dict[str, str] | None:
         """Takes a damaged artifact back to where it was built, without its damaged files, to be built again there.
 
+        Where its manifest is damaged itself, those files are whole whose checksums stand in what is left of it.
+
         Returns:
-            The damaged files with the checksums that they should have, none where all are whole; None where no such
-            artifact is published.
+            The damaged files with the checksums that they should have (empty where these are lost), none where all are
+            whole; None where no such artifact is published.
 
         Raises:
             WorldError: another process is building it.
         """
         path, final = self.in_building(hash), self.path(kind, hash)
         with _lock(path.with_suffix(".lock")):
-            artifact = _read_manifest(final)
-            names = [] if artifact is None else damaged_files(artifact)
-            damaged = {name: artifact.manifest["files"][name]["sha256"] for name in names if artifact is not None}
+            damaged = _damaged_in(final)
             if damaged:
                 shutil.rmtree(path, ignore_errors=True)
                 final.rename(path)
                 sync(final.parent)
                 _finish_taking_back(path)
-        return None if artifact is None else damaged
+        return damaged
 
     def in_building(self, name: str) -> Path:
         """Where what is not published yet lies."""
         return self.root / ".building" / name
 
 
+def _damaged_in(path: Path) -> dict[str, str] | None:
+    """Damaged files by name, with the checksums that they should have, empty where these are lost; None where there is
+    no artifact."""
+    try:
+        artifact = _read_manifest(path)
+    except _DamagedManifestError:
+        left = (path / MANIFEST).read_bytes()
+        files = to_publish(path).items()
+        return {MANIFEST: "", **{name: "" for name, file in files if digest_of(file).encode() not in left}}
+    if artifact is None:
+        return None
+    return {name: artifact.manifest["files"][name]["sha256"] for name in damaged_files(artifact)}
+
+
 def _finish_taking_back(path: Path) -> None:
-    """Removes damaged files of an artifact that was taken back, then sets its manifest aside."""
-    artifact = _read_manifest(path)
-    if artifact is not None:
-        for name in damaged_files(artifact):
-            (path / name).unlink(missing_ok=True)
+    """Removes damaged files of an artifact that was taken back; sets its manifest aside, or removes it too."""
+    damaged = _damaged_in(path)
+    if damaged is None:
+        return
+    for name in damaged.keys() - {MANIFEST}:
+        (path / name).unlink(missing_ok=True)
+    if MANIFEST in damaged:
+        (path / MANIFEST).unlink()
+    else:
         (path / MANIFEST).rename(path / BEFORE)
 
 
@@ -311,21 +367,38 @@ def taken_back(folder: Path) -> dict[str, Any]:
 def _lock(file: Path, shared: bool = False) -> Iterator[None]:
     """An advisory lock that the kernel releases when its process dies.
 
-    A shared one admits others that are shared. The file stays: were it removed, a process that had opened the old one
-    and a process that makes a new one could both hold "the" lock.
+    A shared one admits others that are shared, and says who holds it in the locks of the parts. The file stays: were it
+    removed, a process that had opened the old one and a process that makes a new one could both hold "the" lock.
     """
     with file.open("a+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            who = stream.read().strip() or "?"
-            raise WorldError(f"{file.parent.name}/{file.stem} is being built by process {who}; wait for it") from None
-        _say_who(stream)
+        if not _taken(stream, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
+            who = _holder(stream) or ", ".join(_holders_of_parts(file)) or "?"
+            raise WorldError(f"{file.parent.name}/{file.stem} is being built by process {who}; wait for it")
+        stream.truncate(0)
+        if not shared:
+            stream.write(f"{os.getpid()} on {socket.gethostname()}")
+        stream.flush()
         yield
 
 
-def _say_who(stream: IO[str]) -> None:
-    stream.truncate(0)
-    stream.write(str(os.getpid()))
-    stream.flush()
+def _taken(stream: IO[str], how: int) -> bool:
+    try:
+        fcntl.flock(stream, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(stream: IO[str]) -> str:
+    stream.seek(0)
+    return stream.read().strip()
+
+
+def _holders_of_parts(file: Path) -> list[str]:
+    """Who holds the locks of the parts of what a lock is for."""
+    found = []
+    for part in sorted(file.with_suffix(".parts").glob("*.lock")):
+        with part.open("r+", encoding="utf-8") as stream:
+            if not _taken(stream, fcntl.LOCK_SH):
+                found.append(_holder(stream))
+    return found

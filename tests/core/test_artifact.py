@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,12 +92,73 @@ def test_a_kill_while_publishing_leaves_what_a_resume_needs(tmp_path: Path, monk
     assert (found.path / "inner" / "file.txt").read_text() == "hello"
 
 
-def test_a_manifest_whose_version_is_no_number_is_none(tmp_path: Path) -> None:
+def test_any_flipped_bit_of_a_manifest_is_found(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = publish(store)
+    whole = (path / MANIFEST).read_bytes()
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << (place % 7)
+        (path / MANIFEST).write_bytes(flipped)
+        if json_or_none(bytes(flipped)) == json.loads(whole):
+            continue  # white space
+        for read in (lambda: open_artifact(path), lambda: store.find("things", HASH)):
+            with pytest.raises(WorldError, match=r"manifest\.json is damaged"):
+                read()
+
+
+def json_or_none(text: bytes) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def test_what_a_damaged_manifest_still_vouches_for_is_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = publish(store)
+    manifest = (path / MANIFEST).read_bytes()
+    (path / MANIFEST).write_bytes(manifest.replace(b'"kind"', b'"kinf"'))
+    (path / "untold").write_text("of nobody")
+    assert store.take_back("things", HASH) == {MANIFEST: "", "untold": ""}
+    with store.building("things", HASH) as building:
+        assert sorted(file.name for file in building.path.rglob("*")) == ["file.txt", "inner"]
+        assert taken_back(building.path) == {}
+        building.publish({"kind": "things", "hash": HASH, "metrics": {}})
+    digest = json.loads((path / MANIFEST).read_text())["files"]["inner/file.txt"]["sha256"]
+    (path / MANIFEST).write_bytes((path / MANIFEST).read_bytes().replace(digest.encode(), b"0" + digest[1:].encode()))
+    (path / "inner" / "file.txt").write_text("hellp")
+    damaged = store.take_back("things", HASH)
+    assert damaged is not None
+    assert set(damaged) == {MANIFEST, "inner/file.txt"}
+
+
+def test_an_artifact_of_format_1_has_no_checksum_of_its_manifest(tmp_path: Path) -> None:
     path = publish(Store(tmp_path))
     manifest = json.loads((path / MANIFEST).read_text())
-    (path / MANIFEST).write_text(json.dumps({**manifest, "schema_version": "x"}))
-    with pytest.raises(InputError, match="it has no valid manifest"):
+    del manifest["manifest_sha256"]
+    (path / MANIFEST).write_text(json.dumps(manifest | {"schema_version": 1}))
+    assert damaged_files(open_artifact(path)) == []
+    (path / MANIFEST).write_text(json.dumps(manifest | {"schema_version": 1, "files": {"inner/file.txt": {}}}))
+    with pytest.raises(WorldError, match=r"manifest\.json is damaged"):
         open_artifact(path)
+
+
+def test_files_may_be_read_by_whom_the_manifest_may(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.building("things", HASH) as building:
+        (building.path / "file").touch(0o600)
+        artifact = building.publish({"kind": "things", "hash": HASH, "metrics": {}})
+    assert (artifact.path / "file").stat().st_mode == (artifact.path / MANIFEST).stat().st_mode
+
+
+def test_of_parts_those_are_named_that_are_being_made(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.part(HASH, "000-of-002"):
+        with store.part(HASH, "001-of-002"):
+            pass
+        with pytest.raises(WorldError, match=rf"process {os.getpid()} on "), store.building("things", HASH):
+            pass
 
 
 def test_the_second_builder_is_told_who_holds_it(tmp_path: Path) -> None:
@@ -134,6 +196,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     path = publish(Store(tmp_path))
     manifest = json.loads((path / MANIFEST).read_text())
+    del manifest["manifest_sha256"]
     (path / MANIFEST).write_text(json.dumps({**manifest, "schema_version": 99}))
     with pytest.raises(WorldError, match="has format 99"):
         open_artifact(path)

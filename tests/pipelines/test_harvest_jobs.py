@@ -63,7 +63,7 @@ def test_a_flipped_bit_is_found_named_and_repaired(made: Path, capsys: pytest.Ca
     assert len(untouched) >= 5
     mended = sae(capsys, "harvest", *SMALL, "--store", made, "--repair")
     assert mended.status == 0
-    assert "train-00001.h5 is damaged and is made again" in mended.said
+    assert "train-00001.h5 is damaged or missing, and is made again" in mended.said
     assert "other bytes" not in mended.said
     assert shard.read_bytes() == good
     assert {file: file.stat().st_mtime_ns for file in untouched} == untouched
@@ -107,6 +107,22 @@ def test_parts_and_their_merge(made: Path, tmp_path: Path, capsys: pytest.Captur
     shard.write_bytes(good[:-9] + b"123456789")
     assert sae(capsys, "harvest", *SMALL, "--store", tmp_path, "--repair").status == 0
     assert shard.read_bytes() == good
+    _repair_the_manifest(tmp_path, capsys)
+
+
+def _repair_the_manifest(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A flipped bit of it is said, loses no shard, and is mended."""
+    path = artifact(store)
+    manifest = path / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"metrics"', b'"metricr"'))
+    for words in (("verify", path), ("harvest", *SMALL, "--store", store)):
+        found = sae(capsys, *words)
+        assert found.status == 1
+        assert f"{manifest} is damaged; mend it with sae harvest CONFIG --repair" in found.said
+    before = {file: (file.stat().st_mtime_ns, file.stat().st_ino) for file in path.glob("*-*.h5")}
+    assert sae(capsys, "harvest", *SMALL, "--store", store, "--repair").status == 0
+    assert {file: (file.stat().st_mtime_ns, file.stat().st_ino) for file in path.glob("*-*.h5")} == before
+    assert sae(capsys, "verify", path).status == 0
 
 
 def test_ranks_of_torchrun_share_a_harvest(made: Path, tmp_path: Path) -> None:
