@@ -9,6 +9,11 @@ the encoder of the dead latents. The ReLU lets a dead latent learn what it will 
 straight through, or a latent that is negative at every token would never hear anything. Without the ReLU the signed
 sums diverge where a few tokens have norms twenty times the others' (the full stops of the microworld, rate 4e-3: FVU
 0.0097 after 2M tokens without it, 0.0006 after 4M with it).
+
+Of n dead latents at most a share of n is used for a token. Where k_aux is as large as n, all of them are: a dense code,
+which learns the residual's principal directions and no features. A million rows of "1024-in-128" (l0 6, seed 0), FVU /
+MCC / dead with half the width as k_aux, all dead latents and an eighth of them: topk .102 / .780 / .032 and .089 / .840
+/ 0, batchtopk .067 / .819 / .008 and .057 / .873 / 0 (`scripts/study_defaults.py --groups "auxk share"`).
 """
 
 from typing import Annotated, Literal, assert_never
@@ -38,6 +43,8 @@ class AuxK(Strict):
     """Weight beside the reconstruction error, both relative to a variance (Gao et al. 2024: 1/32)."""
     k: int = Field(ge=1)
     """Dead latents used for each token (Gao et al. 2024: a power of two near d_in / 2)."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Of the dead latents, the most that are used for a token, but one at least (Gao et al. 2024: all)."""
 
 
 Auxiliary = Annotated[NoAuxiliary | AuxK, Field(discriminator="kind")]
@@ -66,11 +73,12 @@ def auxiliary_loss(
     match auxiliary:
         case NoAuxiliary():
             return x.new_zeros(())
-        case AuxK(coefficient=coefficient, k=k):
+        case AuxK(coefficient=coefficient, k=k, share=share):
             latents = dead.nonzero().flatten()
             if not len(latents):
                 return x.new_zeros(())
-            return coefficient * _unexplained(dictionary, x, (target - y).detach(), latents, k, data)
+            most = min(k, max(1, int(share * len(latents))))
+            return coefficient * _unexplained(dictionary, x, (target - y).detach(), latents, most, data)
         case _:
             assert_never(auxiliary)
 
@@ -79,7 +87,7 @@ def _unexplained(dictionary: Dictionary, x: Tensor, residual: Tensor, latents: T
     """The share of the residual's variance, over all ranks, that the dead latents leave unexplained of these tokens."""
     rows = dictionary.encoder_rows.index_select(0, latents)
     bias = dictionary.b_enc.index_select(0, latents)
-    code = kernels.largest(dictionary.centred(x).detach(), rows, bias, min(k, len(latents)))
+    code = kernels.largest(dictionary.centred(x).detach(), rows, bias, k)
     # The value is the ReLU's, the gradient the identity's.
     rectified = code.values + (code.values.relu() - code.values).detach()
     code = kernels.FixedCode(rectified, code.indices, code.d_sae)

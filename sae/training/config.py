@@ -120,6 +120,9 @@ class TrainConfig(Strict):
     k_aux: PositiveInt | None = None
     """Dead latents that predict the residual of a token; left out: half the width of the activations (Gao et
     al. 2024)."""
+    auxk_share: float = Field(default=1 / 8, gt=0, le=1)
+    """At most this share of the dead latents does so, that their code is sparse too (measured:
+    `sae.objective.auxiliary`; Gao et al. 2024: all)."""
     dead_after_tokens: PositiveInt | Literal["auto"] = "auto"
     """A latent that has not fired for so many tokens is dead; auto: a two-hundredth of the run, a
     twentieth where dead latents are resampled (measured for runs of 1–10 million tokens; Gao et al. 2024: 10

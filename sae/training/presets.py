@@ -166,7 +166,7 @@ def _penalty(config: TrainConfig) -> Penalty:
 def _auxiliary(config: TrainConfig, d: int) -> Auxiliary:
     if config.auxk_coefficient == 0 or config.resample:
         return NoAuxiliary()
-    return AuxK(coefficient=config.auxk_coefficient, k=config.k_aux or max(1, d // 2))
+    return AuxK(coefficient=config.auxk_coefficient, k=config.k_aux or max(1, d // 2), share=config.auxk_share)
 
 
 def rows_of(config: TrainConfig) -> Rows:

@@ -1,9 +1,12 @@
-"""What the study compares: one change each against a base that never changes, so that old rows keep their meaning.
+"""What the study compares: one change each against a base, which is written out here.
 
-The base: TopK, Adam (0.9, 0.999) at 7e-4 · √(batch / d) with 5 % of warm-up and 20 % of decay, AuxK of weight 1/32 with
-d / 2 latents, dead after a two-hundredth of the run and held back, random tied rows, unit decoder rows, centred and
-scaled.
-Arms of the group *rate* are made for every preset, most others for `topk`.
+The base: Adam (0.7, 0.95) at 2.8e-3 · √(min(batch, 1024) / d) with a hundredth of warm-up and a fifth of decay, AuxK of
+weight 1/32 with d / 2 latents, any share of the dead ones, dead after a two-hundredth of the run and held back, random tied rows, unit decoder rows
+(free for relu), centred and scaled; codes of an L1 begin broad, and levels follow l0 at a rate of 0.5. Every preset has
+the base at several rates, and what concerns it alone; most other arms are made for `topk`. The defaults differ from it
+in one thing that it showed: of the dead latents AuxK takes an eighth at most (group *auxk share*).
+
+A base that changes takes the meaning from old rows: `sae.training` has a VERSION for that, and the rows go.
 """
 
 import math
@@ -27,7 +30,7 @@ class Arm:
     group: str
     name: str
     rate: float = 1.0
-    """Times 7e-4 · √(batch / d)."""
+    """Times the base's."""
     keys: dict[str, Any] = field(default_factory=dict)
     """Of `TrainConfig`."""
     window: float = 1 / 200
@@ -58,15 +61,16 @@ class Arm:
     def config(self, bench: Bench, d: int, seed: int) -> TrainConfig:
         """The run on a bench's activations, of width d."""
         batch, tokens = self.batch or bench.batch, int(bench.tokens * self.share)
-        said: dict[str, Any] = {"level_rate": 0.05} if self.preset in CONTROLLED else {}
+        said: dict[str, Any] = {"level_rate": 0.5} if self.preset in CONTROLLED else {}
         said |= {
             "auxk_coefficient": 1 / 32,
-            "warmup_fraction": 0.05,
-            "beta1": 0.9,
-            "beta2": 0.999,
+            "auxk_share": 1.0,
+            "warmup_fraction": 0.01,
+            "beta1": 0.7,
+            "beta2": 0.95,
             "decay_fraction": 0.2,
             "scale": "auto",
-            "learning_rate": self.rate * 7e-4 * math.sqrt(batch / d),
+            "learning_rate": self.rate * 2.8e-3 * math.sqrt(min(batch, 1024) / d),
             "dead_after_tokens": max(int(tokens * self.window), 4 * batch),
             "k_aux": max(1, round(self.k_aux * d)),
         }
@@ -81,82 +85,70 @@ class Arm:
         )
 
 
-RATES = (0.5, 1.0, 2.0, 4.0, 8.0)
+RATES = (0.25, 0.5, 1.0, 2.0)
+OTHER_RATES = (0.5, 1.0, 2.0)
+L1S = ("relu", "gated", "jumprelu")
+"""Presets whose levels follow l0; only relu and gated have an L1."""
 BROADS = (1.0, 4.0, 10.0)
 """Times l0 latents that are active at first; the base has a sixteenth of the latents for an L1, 1 for a count."""
 
 
 def arms() -> list[Arm]:
     """All, those that should matter most first."""
-    first = [*_rates("topk"), *_moments(), *_before(), *_presets(), *_dead(), *_begin(), *_others()]
-    return [*first, *_scaling(), *_small(), *_coarse()]
+    first = [Arm("rate", "x1", preset=preset) for preset in PRESETS]
+    first += [Arm("auxk share", "1/8", keys={"auxk_share": 1 / 8}, preset=preset) for preset in PRESETS]
+    rates = [Arm("rate", f"x{rate:g}", rate, preset=p) for p in PRESETS for rate in _rates(p) if rate != 1]
+    of_topk = [*_moments(), *_dead(), *_begin(), *_others(), *_scaling(), *_small()]
+    return [*first, *rates, *of_topk, *_presets(), *_coarse()]
 
 
-def _rates(preset: str) -> list[Arm]:
-    return [Arm("rate", f"x{factor:g}", factor, preset=preset) for factor in RATES]
+def _rates(preset: str) -> tuple[float, ...]:
+    return RATES if preset == "topk" else OTHER_RATES
 
 
 def _moments() -> list[Arm]:
-    """Weights of the past in Adam's means, after a warm-up of a hundredth of the run, at the rate that is the default:
-    twice the base's in batches of 4,096, four times in batches of 1,024; and levels that are ten times as quick."""
-    found = []
-    for beta1, beta2 in ((0.7, 0.95), (0.9, 0.95), (0.5, 0.95), (0.7, 0.99)):
-        keys = {"beta1": beta1, "beta2": beta2, "warmup_fraction": 0.01}
-        found += [Arm("moments", f"{beta1:g} and {beta2:g} at x4", 4.0, keys, preset=preset) for preset in PRESETS]
-        levels = keys | {"level_rate": 0.5}
-        name = f"{beta1:g} and {beta2:g} and levels at x4"
-        found += [Arm("moments", name, 4.0, levels, preset=preset) for preset in ("relu", "gated", "jumprelu")]
-        found.append(Arm("moments", f"{beta1:g} and {beta2:g} at x2", 2.0, keys))
-    return found
-
-
-def _before() -> list[Arm]:
-    """What the base has and earlier versions had not, at several rates."""
-    late = [Arm("as before", f"x{r:g}", r, window=1 / 20, held=False) for r in (1.0, 2.0, 4.0)]
-    return [*late, *(Arm("not held back", f"x{rate:g}", rate, held=False) for rate in (1.0, 2.0, 4.0))]
-
-
-def _presets() -> list[Arm]:
-    found = [arm for preset in PRESETS[1:] for arm in _rates(preset)]
-    for preset in ("batchtopk", "matryoshka"):
-        found += [Arm("quick biases", f"x{rate:g}", rate, quick_levels=True, preset=preset) for rate in (2.0, 4.0)]
-    for preset in ("relu", "gated", "jumprelu"):
-        for r in (4.0, 1.0):
-            found += [Arm("broad", f"{b:g} times at x{r:g}", r, {"broad": b}, preset=preset) for b in BROADS]
-    resampled = {"resample": True, "broad": 5.0}
-    found.append(Arm("resampled", "5 times broad at x4", 4.0, resampled, window=1 / 20, preset="relu"))
-    return found
+    """Weights of the past in Adam's means; the usual ones with the usual warm-up, for all presets."""
+    usual = {"beta1": 0.9, "beta2": 0.999, "warmup_fraction": 0.05}
+    found = [Arm("moments", "0.9 and 0.999 and warm-up 0.05", 1.0, usual, preset=preset) for preset in PRESETS]
+    for beta1, beta2 in ((0.9, 0.999), (0.9, 0.95), (0.5, 0.95), (0.0, 0.95), (0.7, 0.99), (0.7, 0.9)):
+        found.append(Arm("moments", f"{beta1:g} and {beta2:g}", 1.0, {"beta1": beta1, "beta2": beta2}))
+    found += [Arm("schedule", f"warm-up {share:g}", keys={"warmup_fraction": share}) for share in (0.0, 0.05)]
+    return [*found, *(Arm("schedule", f"decay {share:g}", keys={"decay_fraction": share}) for share in (0.0, 0.5, 0.9))]
 
 
 def _dead() -> list[Arm]:
-    """AuxK and when a latent is dead, at twice the base's rate."""
+    """AuxK, when a latent is dead, and whether it is held back."""
     found = [
-        Arm("auxk weight", name, 2.0, {"auxk_coefficient": weight})
+        Arm("auxk weight", name, keys={"auxk_coefficient": weight})
         for name, weight in (("0", 0.0), ("1/8", 1 / 8), ("1/2", 1 / 2), ("2", 2.0))
     ]
     found += [
-        Arm("dead after", f"{name} of the run", 2.0, window=window)
+        Arm("dead after", f"{name} of the run", window=window)
         for name, window in (("1/20", 1 / 20), ("1/50", 1 / 50), ("1/500", 1 / 500))
     ]
-    return [*found, *(Arm("k_aux", name, 2.0, k_aux=k) for name, k in (("d/8", 1 / 8), ("2d", 2.0)))]
+    found += [Arm("k_aux", name, k_aux=k) for name, k in (("d/8", 1 / 8), ("2d", 2.0))]
+    found += [Arm("k_aux", name, k_aux=k) for name, k in (("d/16", 1 / 16), ("d/32", 1 / 32))]
+    found += [Arm("auxk share", f"1/{n}", keys={"auxk_share": 1 / n}) for n in (2, 4, 16, 32)]
+    found.append(Arm("not held back", "at all", held=False))
+    return [*found, Arm("not held back", "and dead after 1/20 of the run", window=1 / 20, held=False)]
 
 
 def _begin() -> list[Arm]:
-    return [Arm("first rows", f"activations at x{rate:g}", rate, from_data=True) for rate in (1.0, 2.0, 4.0)]
+    return [Arm("first rows", f"activations at x{rate:g}", rate, from_data=True) for rate in OTHER_RATES]
 
 
 def _others() -> list[Arm]:
     found: list[Arm] = []
     names: tuple[Optimiser, ...] = ("signum", "muon")
     for name in names:
-        found += [Arm(name, f"x{rate:g}", rate, optimiser=name) for rate in (0.25, 0.5, 1.0, 2.0, 4.0)]
+        found += [Arm(name, f"x{rate:g}", rate, optimiser=name) for rate in (0.06, 0.12, 0.25, 0.5, 1.0)]
     return found
 
 
 def _scaling() -> list[Arm]:
     """Whether the best multiple of the base's rate stays the same for other batches, lengths and widths."""
     found = []
-    for rate in (1.0, 2.0, 4.0):
+    for rate in OTHER_RATES:
         found += [Arm("batch", f"{batch} at x{rate:g}", rate, batch=batch) for batch in (256, 4096)]
         found += [Arm("length", f"{share:g} of it at x{rate:g}", rate, share=share) for share in (0.25, 4.0)]
         found += [Arm("width", f"{width:g} of it at x{rate:g}", rate, width=width) for width in (0.5, 4.0)]
@@ -165,16 +157,19 @@ def _scaling() -> list[Arm]:
 
 def _small() -> list[Arm]:
     found = [Arm("scale", how, keys={"scale": how}) for how in ("median", "mean", "norm", "none")]
-    found += [Arm("decoder rows", f"free at x{rate:g}", rate, free=True) for rate in (1.0, 4.0)]
-    found += [Arm("decoder rows", "unit", preset="relu", free=False)]
-    found += [Arm("schedule", f"decay {share:g}", keys={"decay_fraction": share}) for share in (0.0, 0.5, 0.9)]
-    found += [Arm("schedule", f"warm-up {share:g}", keys={"warmup_fraction": share}) for share in (0.0, 0.1)]
-    found += [Arm("adam", f"beta1 {beta:g}", keys={"beta1": beta}) for beta in (0.0, 0.95)]
-    found += [Arm("adam", f"beta2 {beta:g}", keys={"beta2": beta}) for beta in (0.99, 0.9999)]
-    return found
+    return [*found, Arm("decoder rows", "free", free=True), Arm("decoder rows", "unit", preset="relu", free=False)]
+
+
+def _presets() -> list[Arm]:
+    """What concerns some presets alone."""
+    found = [Arm("level rate", "0.05", keys={"level_rate": 0.05}, preset=preset) for preset in L1S]
+    found += [Arm("quick biases", "√d times", quick_levels=True, preset=p) for p in ("batchtopk", "matryoshka")]
+    found += [Arm("broad", f"{b:g} times", keys={"broad": b}, preset=preset) for preset in L1S for b in BROADS]
+    resampled = {"resample": True, "broad": 5.0}
+    return [*found, Arm("resampled", "5 times broad", 1.0, resampled, window=1 / 20, preset="relu")]
 
 
 def _coarse() -> list[Arm]:
     """Latents chosen in bfloat16, their values exact."""
     coarse = {"selection": "bfloat16"}
-    return [Arm("selection", "bfloat16 at x4", 4.0, coarse, preset=p) for p in ("topk", "batchtopk", "matryoshka")]
+    return [Arm("selection", "bfloat16", 1.0, coarse, preset=p) for p in ("topk", "batchtopk", "matryoshka")]

@@ -76,6 +76,17 @@ def test_fewer_dead_latents_than_k_aux_use_all_of_them():
     torch.testing.assert_close(few, many)
 
 
+def test_a_share_of_the_dead_is_a_smaller_k():
+    dictionary, x = problem()
+    n = int(DEAD.sum())
+    for share, k in ((0.5, n // 2), (1 / n, 1), (0.01, 1), (1.0, n)):
+        losses = (AuxK(k=1000, share=share), AuxK(k=k))
+        a, b = (
+            Objective(auxiliary=auxiliary).loss(dictionary, x, x, Situation(DEAD)).auxiliary for auxiliary in losses
+        )
+        assert a == b
+
+
 def test_a_perfect_reconstruction_has_no_auxiliary_loss():
     dictionary, x = problem()
     with torch.no_grad():
