@@ -1,10 +1,11 @@
 """What the study compares: one change each against a base, which is written out here.
 
 The base: Adam (0.7, 0.95) at 2.8e-3 · √(min(batch, 1024) / d) with a hundredth of warm-up and a fifth of decay, AuxK of
-weight 1/32 with d / 2 latents, any share of the dead ones, dead after a two-hundredth of the run and held back, random tied rows, unit decoder rows
-(free for relu), centred and scaled; codes of an L1 begin broad, and levels follow l0 at a rate of 0.5. Every preset has
-the base at several rates, and what concerns it alone; most other arms are made for `topk`. The defaults differ from it
-in one thing that it showed: of the dead latents AuxK takes an eighth at most (group *auxk share*).
+weight 1/32 with d / 2 latents, any share of the dead ones, dead after a two-hundredth of the run and held back, random
+tied rows, unit decoder rows (free for relu), centred and scaled; codes of an L1 begin broad, and levels follow l0 at a
+rate of 0.5. Every preset has the base at several rates, and what concerns it alone; most other arms are made for
+`topk`. The defaults differ from it in one thing that it showed: AuxK takes an eighth of the dead latents at most (group
+*auxk share*).
 
 A base that changes takes the meaning from old rows: `sae.training` has a VERSION for that, and the rows go.
 """
