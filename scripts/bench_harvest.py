@@ -177,8 +177,8 @@ def floor_rows(
 def peer_rows(name: str, shape: Shape, model: Path, folder: Path) -> list[Row]:
     """Full windows, and short documents beside a library that pads them; one site, float32."""
     documents = {"full": full_documents(shape), "short": short_documents(shape)}
-    for name, ids in documents.items():
-        write_settings(folder / f"{name}.json", shape, model, ids, torch.get_num_threads())
+    for kind, ids in documents.items():
+        write_settings(folder / f"{kind}.json", shape, model, ids, torch.get_num_threads())
     config = HarvestConfig(window=shape.window, batch=shape.batch, dtype="float32")
     full, short = (Ours(of_ids(model, ids), shape.sites[-1:], config, folder / "ours") for ids in documents.values())
     bare = Bare(full.reading.loaded.model, shape.blocks[-1], [{"input_ids": i["input_ids"]} for i in full.inputs()])
