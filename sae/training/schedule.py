@@ -4,23 +4,27 @@ Published rates (2e-4 to 3e-4) are tuned for hundreds of millions of tokens. `au
 
     rate = 2.8e-3 · √(min(batch, 1024) / d)
 
+Measured on a million tokens, seed 0 (`scripts/study_defaults.py`: the README has the table); three figures are the FVU
+of topk on the synthetic data / the microworld / stories.
+
 1. A unit decoder row turns by about rate · √d radians a step, hence √d; √batch is the usual rule for Adam, up to the
-   0.09 radians a step that no larger batch makes bearable: on the microworld (d 128, d_sae 512, l0 16, 4M tokens in
-   batches of 4096) 4e-3 gives FVU .0036 with no latent dead, 8e-3 .0031 / .002, 1.6e-2 .0035 / .039.
-2. What a rate does depends on what becomes of dead latents (`sae.training.dead`): before they were held back, the
-   synthetic data bore only half of it. `scripts/study_defaults.py` measures it, the README has the table.
-3. Where a controller moves a penalty it holds as well. relu on the synthetic data: MCC .504 at a quarter of this rate,
-   .611 at it, .747 with codes that begin broad too (`sae.training.presets`).
+   0.09 radians a step that no larger batch makes bearable. At half of it, it, and twice: .103 / .0025 / .033,
+   .102 / .0024 / .032, .111 / .0030 / .034; in batches of 256 .099 / .0021 / .032, .097 / .0019 / .031,
+   .106 / .0022 / .033; of 4,096 .116 / .0048 / .042, .109 / .0043 / .038, .113 / .0048 / .036.
+2. It is right for a quarter of the length (.155 / .0055 / .049, .131 / .0047 / .043, .134 / .0054 / .043) and for four
+   times of it (.091 / .0017 / .0281, .093 / .0017 / .0277, .106 / .0026 / .030). With four times the latents half of
+   it is better (.084 / .0019 / .020 beside .087 / .0021 / .022) and kills fewer (.15 of 2,048 on the microworld beside
+   .40, .01 of 4,096 on stories beside .17). But with 8,192 latents in d 512 a third of it leaves .21 where it leaves
+   .077, after 244 steps (no rows of the study): how many latents there are is not in the rule.
+3. Where a controller moves a penalty it holds as well. relu on the synthetic data at half, it, and twice: MCC .735,
+   .798, .854, but on the microworld FVU .0026, .0023, .0032 with .0, .01, .08 of its latents dead.
 4. Thresholds that count what fires (jumprelu) swing when they are quick, and a short run has no time to calm them:
    after 200 steps of synthetic data l0 was 5 to 7 % too small with this rate, 2 to 4 % with half of it; after 976 it
-   was within 1 %, and MCC .798 where half of it gave .726. So their rate is also √(steps / 1000) of it, where that is
-   less.
+   was within 1 % (with Adam's 0.9 and 0.999). So their rate is also √(steps / 1000) of it, where that is less.
 5. Adam forgets soon: β₁ 0.7, β₂ 0.95, after a warm-up of a hundredth of the run. A run has some hundred or thousand
    steps, and its gradients fall by orders of magnitude on the way; with 0.9, 0.999 and a twentieth, the first steps'
-   squares hold the later ones back. A million tokens in batches of 1,024, FVU before and after, on the synthetic data,
-   the microworld and stories: topk .112 → .102, .0033 → .0024, .037 → .032; batchtopk .083 → .067, .0036 → .0022,
-   .038 → .029; matryoshka .109 → .082, .0094 → .0045, .054 → .043 (seed 0; `scripts/study_defaults.py --groups
-   moments`). Figures of points 1 to 4, and of the files that they name, are from before that.
+   squares hold the later ones back. FVU before and after: topk .112 → .102, .0033 → .0024, .037 → .032; batchtopk
+   .083 → .067, .0036 → .0022, .038 → .029; matryoshka .109 → .082, .0094 → .0045, .054 → .043.
 
 `caution` says where a run is outside of what was measured.
 """
