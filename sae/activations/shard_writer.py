@@ -7,7 +7,6 @@
    name: a shard that has its name is whole.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -28,7 +27,7 @@ from sae.activations.rows import Rows
 from sae.activations.shard import CHUNK_ROWS, COLUMNS, dataset_of
 from sae.activations.sums import SiteSums
 from sae.activations.writeback import begin_writing
-from sae.core.artifact import digest_of, sync
+from sae.core.artifact import HALF_WRITTEN, digest_of, sync
 from sae.core.splits import Split
 from sae.kernels.aligned import aligned_zeros
 
@@ -225,5 +224,6 @@ class ShardWriter:
 
 def remove_unfinished(folder: Path) -> None:
     """Removes what a process that died had not finished."""
-    for file in (*folder.glob("*.part"), *folder.glob("*.part.tmp")):
-        os.unlink(file)
+    for pattern in ("*.part", "*.part.tmp", HALF_WRITTEN):
+        for file in folder.glob(pattern):
+            file.unlink()

@@ -99,6 +99,8 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(
         stopped(model, texts, folder, settings, n_batches)
         assert "contents.json" not in digests(folder)
         stopped(model, texts, folder, settings, n_batches + 2)
+        for left in (".tmpA1b2C3", "train-00009.h5.part", "train-00009.h5.sums.beside.part"):  # by a kill
+            (folder / left).write_bytes(b"half")
         assert harvest(model, texts, folder, settings) == counts
         assert digests(folder) == wanted
 

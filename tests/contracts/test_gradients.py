@@ -128,7 +128,7 @@ def test_auxk_against_its_surrogate(problem):
     loss = objective.loss(dictionary, batch.x, batch.target, Situation(dead, STRENGTH, step=3))
     x = dictionary.centred(batch.x).detach()
     residual = (batch.target - loss.reconstructed).detach()
-    k = min(objective.auxiliary.k, 12)
+    k = min(objective.auxiliary.k, max(1, int(12 * objective.auxiliary.share)))
     start = (x @ dictionary.encoder_rows[:12].T + dictionary.b_enc[:12]).detach()
     held = torch.zeros_like(start).scatter(1, start.topk(k).indices, 1.0)
 
