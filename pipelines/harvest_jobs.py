@@ -109,7 +109,8 @@ def repair(run: Run) -> Outcome:
     planned, _ = _planned(run)
     progress = ConsoleProgress("harvest")
     damaged = run.store.take_back(_STAGE.kind, planned.hash)
-    if damaged is None and not run.store.is_building(planned.hash):
+    there = run.store.is_building(planned.hash) or run.store.path(_STAGE.kind, planned.hash).exists()
+    if damaged is None and not there:
         raise InputError(f"{run.store.root} has no harvest {planned.hash} to repair; make it without --repair")
     if damaged == {}:
         progress.say(f"{planned.hash} is whole: nothing to repair")

@@ -8,21 +8,20 @@ A directory without a manifest does not exist for any reader; what a killed run 
 that resumes. A manifest holds a checksum of itself: one that is damaged is said, and nothing beside it is lost by that.
 """
 
-import fcntl
 import hashlib
 import json
 import mmap
 import os
 import shutil
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sae.core.errors import InputError, WorldError
+from sae.core.lock import held
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
@@ -87,7 +86,7 @@ def open_artifact(path: Path) -> Artifact:
 
 
 def _mend(path: Path) -> str:
-    if path.parent.name == "activations":
+    if path.absolute().parent.name == "activations":
         return MEND
     return f"delete {path} and run again"
 
@@ -110,11 +109,15 @@ def _read_manifest(path: Path) -> Artifact | None:
         WorldError: it is damaged, or of a newer format.
     """
     file = path / MANIFEST
-    if not file.is_file():
+    try:
+        text = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise WorldError(f"{file} cannot be read: {error.strerror}") from None
     damaged = _DamagedManifestError(f"{file} is damaged; {_mend(path)}")
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = json.loads(text)
         version, own = int(manifest["schema_version"]), manifest.pop(_OWN, None)
         if own is not None and own != _own_digest(manifest):
             raise damaged
@@ -127,7 +130,7 @@ def _read_manifest(path: Path) -> Artifact | None:
         for entry in manifest["files"].values():
             int.bit_length(entry["bytes"])
             str.encode(entry["sha256"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise damaged from None
     return Artifact(path, manifest)
 
@@ -202,8 +205,6 @@ class Building:
                 file.unlink()
         sync(self.path)
         self.final.parent.mkdir(parents=True, exist_ok=True)
-        if self.final.exists():  # without a manifest, or we would not be building: nobody reads it
-            shutil.rmtree(self.final)
         self.path.rename(self.final)
         sync(self.final.parent)
         return Artifact(self.final, whole)
@@ -214,7 +215,8 @@ def _let_read(files: Iterable[Path], as_if: Path) -> None:
     mode = as_if.stat().st_mode
     for file in files:
         if file.stat().st_mode != mode:
-            file.chmod(mode)
+            with suppress(PermissionError):  # of a part that somebody else made
+                file.chmod(mode)
 
 
 def sync(path: Path) -> None:
@@ -265,10 +267,13 @@ class Store:
             WorldError: another process is building the same artifact.
         """
         path = self.in_building(hash)
-        with _lock(path.with_suffix(".lock")):
+        with held(path.with_suffix(".lock")):
+            final = self.path(kind, hash)
+            if final.exists() and _read_manifest(final) is None:
+                raise WorldError(f"{final} is in the way: it has no {MANIFEST}; move it away, or delete it")
             path.mkdir(exist_ok=True)
-            _finish_taking_back(path)
-            yield Building(path, self.path(kind, hash), time.time())
+            _finish_taking_back(path, _damaged_in(path))
+            yield Building(path, final, time.time())
 
     @contextmanager
     def part(self, hash: str, name: str) -> Iterator[Path]:
@@ -280,7 +285,7 @@ class Store:
         """
         path = self.parts(hash) / name
         path.parent.mkdir(exist_ok=True)
-        with _lock(self.in_building(hash).with_suffix(".lock"), shared=True), _lock(path.with_suffix(".lock")):
+        with held(self.in_building(hash).with_suffix(".lock"), shared=True), held(path.with_suffix(".lock")):
             path.mkdir(exist_ok=True)
             yield path
 
@@ -309,13 +314,13 @@ class Store:
             WorldError: another process is building it.
         """
         path, final = self.in_building(hash), self.path(kind, hash)
-        with _lock(path.with_suffix(".lock")):
+        with held(path.with_suffix(".lock")):
             damaged = _damaged_in(final)
             if damaged:
                 shutil.rmtree(path, ignore_errors=True)
                 final.rename(path)
                 sync(final.parent)
-                _finish_taking_back(path)
+                _finish_taking_back(path, damaged)
         return damaged
 
     def in_building(self, name: str) -> Path:
@@ -337,9 +342,8 @@ def _damaged_in(path: Path) -> dict[str, str] | None:
     return {name: artifact.manifest["files"][name]["sha256"] for name in damaged_files(artifact)}
 
 
-def _finish_taking_back(path: Path) -> None:
+def _finish_taking_back(path: Path, damaged: Mapping[str, str] | None) -> None:
     """Removes damaged files of an artifact that was taken back; sets its manifest aside, or removes it too."""
-    damaged = _damaged_in(path)
     if damaged is None:
         return
     for name in damaged.keys() - {MANIFEST}:
@@ -361,44 +365,3 @@ def taken_back(folder: Path) -> dict[str, Any]:
     """The manifest of the damaged artifact that is built again in `folder`; empty where there was none."""
     file = folder / BEFORE
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-@contextmanager
-def _lock(file: Path, shared: bool = False) -> Iterator[None]:
-    """An advisory lock that the kernel releases when its process dies.
-
-    A shared one admits others that are shared, and says who holds it in the locks of the parts. The file stays: were it
-    removed, a process that had opened the old one and a process that makes a new one could both hold "the" lock.
-    """
-    with file.open("a+", encoding="utf-8") as stream:
-        if not _taken(stream, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
-            who = _holder(stream) or ", ".join(_holders_of_parts(file)) or "?"
-            raise WorldError(f"{file.parent.name}/{file.stem} is being built by process {who}; wait for it")
-        stream.truncate(0)
-        if not shared:
-            stream.write(f"{os.getpid()} on {socket.gethostname()}")
-        stream.flush()
-        yield
-
-
-def _taken(stream: IO[str], how: int) -> bool:
-    try:
-        fcntl.flock(stream, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _holder(stream: IO[str]) -> str:
-    stream.seek(0)
-    return stream.read().strip()
-
-
-def _holders_of_parts(file: Path) -> list[str]:
-    """Who holds the locks of the parts of what a lock is for."""
-    found = []
-    for part in sorted(file.with_suffix(".parts").glob("*.lock")):
-        with part.open("r+", encoding="utf-8") as stream:
-            if not _taken(stream, fcntl.LOCK_SH):
-                found.append(_holder(stream))
-    return found

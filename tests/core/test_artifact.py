@@ -43,12 +43,22 @@ def test_unfinished_work_is_invisible_and_stays_for_the_resume(tmp_path: Path) -
         assert (building.path / "half").read_text() == "half"
 
 
-def test_a_folder_without_manifest_is_replaced(tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_is_nobodys_and_is_not_replaced(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.path("things", HASH).mkdir(parents=True)
-    (store.path("things", HASH) / "stale").touch()
+    path = publish(store)
+    (path / MANIFEST).unlink()
     assert store.find("things", HASH) is None
-    assert not (publish(store) / "stale").exists()
+    with pytest.raises(WorldError, match=r"is in the way: it has no manifest\.json"):
+        publish(store)
+    assert (path / "inner" / "file.txt").read_text() == "hello"
+
+
+def test_a_manifest_that_cannot_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    path = publish(Store(tmp_path))
+    (path / MANIFEST).unlink()
+    (path / MANIFEST).mkdir()
+    with pytest.raises(WorldError, match=r"manifest\.json cannot be read: Is a directory"):
+        open_artifact(path)
 
 
 def test_what_a_kill_left_half_written_is_not_published(tmp_path: Path) -> None:
