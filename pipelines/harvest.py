@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sae.core.streams import Moments
     from sae.lm.corpus import Corpus
 
-VERSION = 6
+VERSION = 7
 
 ROWS = {
     "isolated": "isolated from one another within a window",

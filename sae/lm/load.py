@@ -17,6 +17,7 @@ from torch import nn
 from sae.core.errors import InputError, nearest
 from sae.lm.compiled import compile_blocks, refuse_compiled
 from sae.lm.families import FAMILIES, family_of, n_blocks, no_family, set_family
+from sae.lm.fused import fuse_gelu
 from sae.lm.options import WHOLE, ModelOptions
 from sae.lm.source import Source, first_line, offline, resolve
 
@@ -110,7 +111,7 @@ def load_model(
     device: str = "cpu",
     options: ModelOptions = ModelOptions(),  # noqa: B008 (a frozen value)
 ) -> LoadedModel:
-    """Loads a language model and its tokenizer, silently.
+    """Loads a language model and its tokenizer, silently; GELU that is spelt out becomes one operation (`fuse_gelu`).
 
     Args:
         ref: a folder, or a hub name with an optional `@revision`.
@@ -135,6 +136,7 @@ def load_model(
         set_family(model, options.family)
     family_of(model)
     model.requires_grad_(False).eval()
+    fuse_gelu(model)
     if not _placed(options):
         model.to(torch_device)
     if options.compile:
