@@ -7,11 +7,13 @@ Ours is a whole `Harvest`: packing, encoding, statistics, checksums, shards on d
 the windows that ours passed through it, in the same batches, stopped by a hook that raises after the same block, in
 inference mode; nothing is written. Both are given token ids (a tokenizer that only looks them up), and rows are stored
 in the dtype in which they are computed. All contenders run once a round, the order rotating, and a ratio is the median
-over rounds, so load that comes and goes meets all alike. `--peers` adds SAELens and dictionary_learning, each in an
-environment of its own that is made when it is first needed (scripts/peers), with six layers of width 384: the smaller a
-model, the more of the time goes to what is not its forward pass. `--only peers_gpt2` has them with the shape of GPT-2
-small, where their own forward pass is nearly all that there is, and no target. Memory is the peak of a fresh process on
-texts of the microworld, above what it held with the model loaded. Rows of the file: {name, value, unit, against,
+over rounds, so load that comes and goes meets all alike; a run is made again where a hypervisor took the processors
+away (`undisturbed`). `--peers` adds SAELens and dictionary_learning, each in an environment of its own that is made
+when it is first needed (scripts/peers), with six layers of width 384: the smaller a model, the more of the time goes to
+what is not its forward pass. `--only peers_gpt2` has them with the shape of GPT-2 small, where their own forward pass
+is nearly all that there is, and no target. Both peers run the model as transformers wrote it; ours, and the bare one,
+as `load_model` gives it, GELU in one operation. Memory is the peak of a fresh process on texts of the microworld, above
+what it held with the model loaded. Rows of the file: {name, value, unit, against,
 target, holds}; exit status 0 whether or not targets hold.
 """
 
@@ -49,6 +51,7 @@ from peers.material import (  # fmt: skip
 )
 from peers.process import PeerProcess
 from torch import Tensor, nn
+from undisturbed import undisturbed
 
 from sae.activations.config import Encoding, HarvestConfig
 from sae.activations.harvest import Harvest
@@ -141,7 +144,7 @@ def rates_of(contenders: Sequence[Callable[[], float]], n_rounds: int) -> list[l
     for turn in range(n_rounds):
         for step in range(len(contenders)):
             number = (turn + step) % len(contenders)
-            rates[number].append(contenders[number]())
+            rates[number].append(undisturbed(contenders[number]))
     return rates
 
 

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from sae.core.threads import limit_threads
+
 DEPTH = 2
 _POLL_SECONDS = 0.1
 
@@ -18,7 +20,12 @@ class Background:
     Leaving it by an exception drops what has not begun.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_threads: int | None = None) -> None:
+        """
+        Args:
+            n_threads: that torch takes for an operation there; left out, as many as anywhere.
+        """
+        self._n_threads = n_threads
         self._orders: queue.Queue[Callable[[], None] | None] = queue.Queue(DEPTH)
         self._failure: BaseException | None = None
         self._dropped = False
@@ -51,6 +58,8 @@ class Background:
         self._check()
 
     def _work(self) -> None:
+        if self._n_threads is not None:
+            limit_threads(self._n_threads)
         while (order := self._orders.get()) is not None:
             if self._failure is None and not self._dropped:
                 try:

@@ -119,7 +119,7 @@ class Harvest:
             work = _Work(storage, self._part, ByNumbers(self._config, thresholds), self._passes)
             stack.callback(work.abandon)
             self.n_found = work.n_found
-            background = stack.enter_context(Background())
+            background = stack.enter_context(Background(1 if self._loaded.device.type == "cpu" else None))
             for split, pieces in self._look_ahead(self._noted(following, tokens)):
                 self.counts.n_pieces += len(pieces)
                 for packed in batches(pieces, self.packing, self._config.batch):

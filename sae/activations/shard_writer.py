@@ -29,6 +29,7 @@ from sae.activations.sums import SiteSums
 from sae.activations.writeback import begin_writing
 from sae.core.artifact import HALF_WRITTEN, digest_of, sync
 from sae.core.splits import Split
+from sae.core.threads import limit_threads
 from sae.kernels.aligned import aligned_zeros
 
 _CHUNKS_AT_ONCE = 8
@@ -140,7 +141,7 @@ class ShardWriter:
             self._datasets[site.name] = rows
         columns = {name: (d.shape[1:], d.dtype) for name, d in self._datasets.items()}
         self._chunk, self._other = Chunk(columns), Chunk(columns)
-        self._summing = ThreadPoolExecutor(1, "sums")
+        self._summing = ThreadPoolExecutor(1, "sums", limit_threads, (torch.get_num_threads(),))
         self._n_chunks = 0
 
     def append(self, rows: Rows) -> None:
