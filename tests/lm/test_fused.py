@@ -1,4 +1,4 @@
-"""GELU as one operation gives what a model's own code gives, forwards and backwards, and only where that spells it out."""
+"""GELU as one operation gives what the code of a model gives, forwards and backwards, and only where it is spelt out."""
 
 from pathlib import Path
 from typing import Any
