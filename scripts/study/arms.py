@@ -153,6 +153,11 @@ def _scaling() -> list[Arm]:
         found += [Arm("batch", f"{batch} at x{rate:g}", rate, batch=batch) for batch in (256, 4096)]
         found += [Arm("length", f"{share:g} of it at x{rate:g}", rate, share=share) for share in (0.25, 4.0)]
         found += [Arm("width", f"{width:g} of it at x{rate:g}", rate, width=width) for width in (0.5, 4.0)]
+    # AuxK as the defaults have it: it decides which of many latents die.
+    eighth = {"auxk_share": 1 / 8}
+    for rate in RATES:
+        found.append(Arm("wide", f"4 of it at x{rate:g}", rate, eighth, width=4.0))
+        found.append(Arm("wide", f"4 of it and 0.25 of the tokens at x{rate:g}", rate, eighth, width=4.0, share=0.25))
     return found
 
 
