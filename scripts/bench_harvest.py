@@ -136,6 +136,15 @@ class Bare:
         return sum(inputs["input_ids"].numel() for inputs in self.inputs) / seconds
 
 
+def as_written(reading: Reading) -> nn.Module:
+    """The model without what `load_model` does to it."""
+    from transformers import AutoModelForCausalLM
+
+    loaded = reading.loaded
+    model = AutoModelForCausalLM.from_pretrained(loaded.name, dtype=next(loaded.model.parameters()).dtype)
+    return model.eval().requires_grad_(False)
+
+
 def rates_of(contenders: Sequence[Callable[[], float]], n_rounds: int) -> list[list[float]]:
     """Tokens a second by contender and round, the order rotating from round to round."""
     for contender in contenders:
@@ -163,12 +172,14 @@ def floor_rows(
     inputs = one.inputs()
     same = Bare(reading.loaded.model, shape.blocks[-1], inputs)
     bare = replace(same, inputs=[{"input_ids": batch["input_ids"]} for batch in inputs])
-    contenders = [bare.rate, bare.rate, same.rate, one.rate, three.rate]
-    floor, again, isolating, ours, several = rates_of(contenders, shape.n_rounds)
+    written = replace(bare, model=as_written(reading))
+    contenders = [bare.rate, bare.rate, written.rate, same.rate, one.rate, three.rate]
+    floor, again, unfused, isolating, ours, several = rates_of(contenders, shape.n_rounds)
     against = f"bare {dtype} forward that raises after the same block"
     return [
         row(f"harvest_{name}_one_site", ratio(ours, floor), "ratio of speeds", against, targets[0]),
         row(f"harvest_{name}_three_sites", ratio(several, floor), "ratio of speeds", against, targets[1]),
+        row(f"forward_{name}_fused", ratio(floor, unfused), "ratio of speeds", "the model as transformers loads it"),
         row(f"forward_{name}_isolating", ratio(isolating, floor), "ratio of speeds", against),
         row(f"floor_{name}", ratio(again, floor), "ratio of speeds", "itself"),
         row(f"rate_{name}_bare", statistics.median(floor), "tokens/s"),
