@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sae.core.errors import InputError, WorldError, nearest
+from sae.core.errors import InputError, NewerFormatError, WorldError, nearest
 
 STAGE_COMMANDS = ("harvest", "train", "evaluate", "catalogue", "probe", "steer", "validate", "report")
 COMMANDS = ("run", "plan", *STAGE_COMMANDS, "merge", "health", "verify")
@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         status = _dispatch(parse(words))
     except InputError as error:
         status = _fail(2, str(error))
+    except NewerFormatError as error:
+        status = _fail(1, str(error))
     except WorldError as error:
         status = _fail(1, f"{error}; finished artifacts are kept; to go on: sae {shlex.join(words)}")
     except BrokenPipeError:

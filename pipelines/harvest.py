@@ -51,12 +51,15 @@ def run(config: HarvestConfig, inputs: Inputs, folder: Path, progress: Progress)
     n_parts = before.get("n_parts") or n_parts_in(file.name for file in folder.iterdir())
     if n_parts == 1:
         harvest, corpus = _harvest(config, inputs, folder, WHOLE, progress)
-        merged, parts = harvest.merged, [harvest.contents]
+        merged, parts, harvests = harvest.merged, [harvest.contents], [harvest]
     else:  # what is missing of a harvest that was made in parts
         made = [_harvest(config, inputs, folder, Part(i, n_parts), progress) for i in range(n_parts)]
-        parts, corpus = [harvest.contents for harvest, _ in made], made[0][1]
+        harvests, corpus = [harvest for harvest, _ in made], made[0][1]
+        parts = [harvest.contents for harvest in harvests]
         merged = complete(folder, parts, inputs.model().tokenizer.decode)
     metrics = _metrics(merged, parts, _order(corpus), inputs, folder, progress)
+    if known_makers := before.get("made_with"):
+        metrics["made_with"] = [_makers(*each) for each in zip(harvests, known_makers, strict=True)]
     for site, known in before.get("sites", {}).items():  # what int8 lost cannot be measured from what it kept
         if "encoding_fvu" in known:
             metrics["sites"][site].setdefault("encoding_fvu", known["encoding_fvu"])
@@ -114,6 +117,14 @@ def _harvest(
         progress.update(counts.n_forward, total, "tokens", **shown)
     (folder / _BEGUN).unlink()
     return harvest, corpus
+
+
+def _makers(harvest: "Harvest", before: dict[str, Any]) -> dict[str, Any]:
+    """With what the rows of a part were made that was taken back: all of them before, or some of them now."""
+    now = harvest.contents.made_with
+    if now == before or harvest.n_found == sum(harvest.counts.n_rows.values()):
+        return before
+    return {**now, "before_repair": before}
 
 
 def _announce(file: Path, made_with: dict[str, Any], progress: Progress) -> None:

@@ -18,6 +18,7 @@ from pipelines.progress import ConsoleProgress
 from sae.activations.config import HarvestConfig
 from sae.core.artifact import MANIFEST
 from sae.core.errors import InputError, WorldError
+from sae.core.lock import holders_of
 
 if TYPE_CHECKING:
     from sae.activations.parts import Part
@@ -97,6 +98,8 @@ def _whole_parts(parts: Path) -> list[Path]:
         if not missing:
             return folders
         problems.append(f"of {n} parts {', '.join(map(str, missing))} {'is' if len(missing) == 1 else 'are'} not whole")
+    if busy := holders_of(parts):
+        raise WorldError(f"{'; '.join(problems)}: wait for process {', '.join(busy)}")
     raise WorldError(f"{'; '.join(problems)}: make them with sae harvest CONFIG --part i/n")
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sae.activations.config import Compression, Encoding
 from sae.core.config import Strict
-from sae.core.errors import InputError, WorldError
+from sae.core.errors import InputError, NewerFormatError, WorldError
 from sae.core.records import first_problem
 from sae.core.splits import Split
 from sae.lm.packing import Packing
@@ -71,7 +71,7 @@ def read_contents(folder: Path) -> Contents:
     try:
         raw = _Raw.model_validate_json(file.read_bytes())
         if raw.format > FORMAT:
-            raise WorldError(f"{file} has format {raw.format}; this version reads up to {FORMAT}: update sae")
+            raise NewerFormatError(file, raw.format, FORMAT)
         return Contents.model_validate(raw.model_dump() if raw.format > 1 else _from_format_1(raw.model_dump()))
     except ValidationError as error:
         raise WorldError(f"{file} is damaged: {first_problem(error)}") from None

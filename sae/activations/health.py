@@ -15,7 +15,7 @@ from sae.activations.measuring import measured
 from sae.activations.norms import edges
 from sae.activations.sums import SiteSums
 from sae.core.config import Strict
-from sae.core.errors import InputError, WorldError
+from sae.core.errors import InputError, NewerFormatError, WorldError
 from sae.core.records import first_problem
 from sae.core.splits import Split
 
@@ -66,7 +66,7 @@ def read(folder: Path) -> Health:
     try:
         raw = _Raw.model_validate_json(file.read_bytes())
         if raw.format > FORMAT:
-            raise WorldError(f"{file} has format {raw.format}; this version reads up to {FORMAT}: update sae")
+            raise NewerFormatError(file, raw.format, FORMAT)
         return Health.model_validate_json(file.read_bytes())
     except ValidationError as error:
         raise WorldError(f"{file} is damaged: {first_problem(error)}") from None

@@ -30,7 +30,7 @@ from sae.activations.encoding import STORED, width
 from sae.activations.order import Part, RowOrder
 from sae.activations.reader import Activations
 from sae.core.errors import InputError
-from sae.core.splits import Split
+from sae.core.splits import SPLITS, Split
 from sae.kernels.widen import widen
 
 BUFFER_ROWS = 1 << 19
@@ -73,7 +73,8 @@ class ShuffledBatches:
         """Takes the memory of one buffer (`n_bytes`), of two where the reader reads ahead; nothing is read yet.
 
         Raises:
-            InputError: the split has no rows, the site is not there, or the readers are more than the rows of a batch.
+            InputError: no such split, or it has no rows; the site is not there; the readers are more than the rows of a
+                batch.
         """
         if batch < 1:
             raise InputError(f"a batch of {batch} rows; it takes at least 1")
@@ -81,6 +82,8 @@ class ShuffledBatches:
             raise InputError(
                 f"reader {reader.number} of {reader.of}; it takes 0 … n − 1 of at most {batch} (the batch)"
             )
+        if split not in SPLITS:
+            raise InputError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         if activations.n_rows(split) == 0:
             raise InputError(f"{activations.folder} has no rows in its {split} split")
         self.n_rows = activations.n_rows(split)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sae.core.errors import InputError, WorldError
+from sae.core.errors import InputError, NewerFormatError, WorldError
 from sae.core.lock import held
 
 SCHEMA_VERSION = 2
@@ -122,7 +122,7 @@ def _read_manifest(path: Path) -> Artifact | None:
         if own is not None and own != _own_digest(manifest):
             raise damaged
         if version > SCHEMA_VERSION:
-            raise WorldError(f"{path} has format {version}; this version reads up to {SCHEMA_VERSION}: update sae")
+            raise NewerFormatError(path, version, SCHEMA_VERSION)
         if own is None and version != 1:
             raise damaged
         for key in ("kind", "hash"):
@@ -264,13 +264,15 @@ class Store:
         It holds what an unfinished run left, or the whole files of an artifact that was taken back.
 
         Raises:
-            WorldError: another process is building the same artifact.
+            WorldError: another process is building the same artifact, or published it since the caller looked.
         """
         path = self.in_building(hash)
         with held(path.with_suffix(".lock")):
             final = self.path(kind, hash)
             if final.exists() and _read_manifest(final) is None:
                 raise WorldError(f"{final} is in the way: it has no {MANIFEST}; move it away, or delete it")
+            if self.find(kind, hash) is not None:
+                raise WorldError(f"{final} was published by another process just now")
             path.mkdir(exist_ok=True)
             _finish_taking_back(path, _damaged_in(path))
             yield Building(path, final, time.time())

@@ -6,6 +6,7 @@ through no fault of the input (exit status 1). Both carry one line: what, where,
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -14,6 +15,13 @@ class InputError(ValueError):
 
 class WorldError(RuntimeError):
     """The world failed: names what broke, what was kept, how to go on."""
+
+
+class NewerFormatError(WorldError):
+    """What is on the disk was written by a newer version, and this one cannot go on with it."""
+
+    def __init__(self, where: Path, found: int, newest: int) -> None:
+        super().__init__(f"{where} has format {found}; this version reads up to {newest}: update sae")
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

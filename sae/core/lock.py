@@ -23,7 +23,7 @@ def held(file: Path, shared: bool = False) -> Iterator[None]:
     """
     with file.open("a+", encoding="utf-8") as stream:
         if not _taken(stream, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
-            who = _holder(stream) or ", ".join(_holders_of_parts(file)) or "?"
+            who = _holder(stream) or ", ".join(holders_of(file.with_suffix(".parts"))) or "?"
             raise WorldError(f"{file.parent.name}/{file.stem} is being built by process {who}; wait for it")
         stream.truncate(0)
         if not shared:
@@ -45,10 +45,10 @@ def _holder(stream: IO[str]) -> str:
     return stream.read().strip()
 
 
-def _holders_of_parts(file: Path) -> list[str]:
-    """Who holds the locks of the parts of what a lock is for."""
+def holders_of(parts: Path) -> list[str]:
+    """Who holds the locks in a folder of parts."""
     found = []
-    for part in sorted(file.with_suffix(".parts").glob("*.lock")):
+    for part in sorted(parts.glob("*.lock")):
         with part.open("r+", encoding="utf-8") as stream:
             if not _taken(stream, fcntl.LOCK_SH):
                 found.append(_holder(stream))

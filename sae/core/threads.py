@@ -8,12 +8,18 @@ import threading
 
 import torch
 
+_NOTED = threading.Lock()
+
 
 def limit_threads(n: int) -> None:
-    """Has torch take `n` threads for each operation of the calling thread; all others keep what they have."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    # torch also notes the number for threads that begin later. A thread whose own number nobody needs puts it back.
-    helper = threading.Thread(target=torch.set_num_threads, args=(before,))
-    helper.start()
-    helper.join()
+    """Has torch take `n` threads for each operation of the calling thread; all others keep what they have.
+
+    One that begins in that very moment by somebody else may take `n` as well.
+    """
+    with _NOTED:
+        before = torch.get_num_threads()
+        torch.set_num_threads(n)
+        # torch also notes the number for threads that begin later. A thread whose own number nobody needs puts it back.
+        helper = threading.Thread(target=torch.set_num_threads, args=(before,))
+        helper.start()
+        helper.join()

@@ -18,7 +18,7 @@ def fuse_gelu(module: nn.Module) -> int:
     places = [
         (parent, name)
         for parent in module.modules()
-        for name, child in parent.named_children()
+        for name, child in parent._modules.items()  # also one that stands in two places
         if isinstance(child, kinds)
     ]
     for parent, name in places:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from sae.lm.fused import fuse_gelu
 from sae.lm.load import LoadedModel
 
 
@@ -22,5 +23,6 @@ def untrained(loaded: LoadedModel, seed: int) -> LoadedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = type(loaded.model)(loaded.config)
+    fuse_gelu(model)
     model.requires_grad_(False).eval().to(device=weights.device, dtype=weights.dtype)
     return replace(loaded, model=model, fingerprint=f"untrained-{seed}", name=f"{loaded.name}, untrained")

@@ -163,7 +163,9 @@ def _scaling() -> list[Arm]:
 
 def _small() -> list[Arm]:
     found = [Arm("scale", how, keys={"scale": how}) for how in ("median", "mean", "norm", "none")]
-    return [*found, Arm("decoder rows", "free", free=True), Arm("decoder rows", "unit", preset="relu", free=False)]
+    found += [Arm("decoder rows", "free", free=True), Arm("decoder rows", "unit", preset="relu", free=False)]
+    eighth = {"auxk_share": 1 / 8}  # as the defaults have it
+    return [*found, Arm("decoder rows", "unit, AuxK with an eighth", keys=eighth, preset="relu", free=False)]
 
 
 def _presets() -> list[Arm]:

@@ -53,6 +53,13 @@ def test_a_folder_without_a_manifest_is_nobodys_and_is_not_replaced(tmp_path: Pa
     assert (path / "inner" / "file.txt").read_text() == "hello"
 
 
+def test_what_another_process_published_since_is_not_built_again(tmp_path: Path) -> None:
+    path = publish(Store(tmp_path))
+    with pytest.raises(WorldError, match=r"was published by another process just now"):
+        publish(Store(tmp_path))
+    assert (path / "inner" / "file.txt").read_text() == "hello"
+
+
 def test_a_manifest_that_cannot_be_read_is_not_called_damaged(tmp_path: Path) -> None:
     path = publish(Store(tmp_path))
     (path / MANIFEST).unlink()

@@ -31,5 +31,12 @@ def test_only_the_calling_thread_is_limited() -> None:
         assert in_a_thread(lambda: limited(2)) == 2
         assert torch.get_num_threads() == 3
         assert in_a_thread(torch.get_num_threads) == 3
+        together = [threading.Thread(target=limited, args=(n,)) for n in (1, 2) * 20]
+        for thread in together:
+            thread.start()
+        for thread in together:
+            thread.join()
+        assert torch.get_num_threads() == 3
+        assert in_a_thread(torch.get_num_threads) == 3
     finally:
         torch.set_num_threads(before)

@@ -1,4 +1,4 @@
-"""GELU as one operation gives what the code of a model gives, forwards and backwards, and only where it is spelt out."""
+"""GELU as one operation gives what a model's code gives, forwards and backwards, only where it is spelt out."""
 
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,15 @@ def test_value_and_gradient(kind: str) -> None:
     gradients = [torch.autograd.grad(act(x).sum(), x)[0] for act in (written, model[0])]
     torch.testing.assert_close(model[0](x), written(x), rtol=0, atol=1e-6)
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=2e-6)
+
+
+def test_one_activation_in_two_places() -> None:
+    model = nn.Sequential()
+    shared = ACT2FN["gelu_new"]
+    model.add_module("a", shared)
+    model.add_module("b", shared)
+    assert fuse_gelu(model) == 2
+    assert [type(part) for part in model] == [nn.GELU] * 2
 
 
 def test_loading_a_model_fuses_it(tmp_path: Path) -> None:

@@ -95,7 +95,8 @@ def test_parts_and_their_merge(made: Path, tmp_path: Path, capsys: pytest.Captur
     early = sae(capsys, "merge", *SMALL, "--store", tmp_path)
     assert early.status == 1
     assert "of 2 parts 0 is not whole" in early.said
-    assert not sae(capsys, "harvest", *SMALL, "--part", "0/2", "--store", tmp_path).result["reused"]
+    small_batch = ("--harvest.batch", "7")
+    assert not sae(capsys, "harvest", *SMALL, *small_batch, "--part", "0/2", "--store", tmp_path).result["reused"]
     assert sae(capsys, "harvest", *SMALL, "--part", "0/2", "--store", tmp_path).result["reused"]
     joined = sae(capsys, "merge", *SMALL, "--store", tmp_path)
     assert joined.result["stage"] == "merge"
@@ -107,6 +108,8 @@ def test_parts_and_their_merge(made: Path, tmp_path: Path, capsys: pytest.Captur
     shard.write_bytes(good[:-9] + b"123456789")
     assert sae(capsys, "harvest", *SMALL, "--store", tmp_path, "--repair").status == 0
     assert shard.read_bytes() == good
+    makers = json.loads((artifact(tmp_path) / "manifest.json").read_text())["metrics"]["made_with"]
+    assert [maker["batch"] for maker in makers] == [7, 32], "that of a part of which nothing was made again stays"
     _repair_the_manifest(tmp_path, capsys)
 
 
@@ -152,6 +155,8 @@ def test_the_second_process_says_who_holds_it(made: Path, tmp_path: Path, capsys
             assert refused.status == 1
             assert f"{hash} is being built by process {os.getpid()}" in refused.said
     with held.part(hash, "000-of-002"):
+        early = sae(capsys, "merge", *SMALL, "--store", tmp_path)
+        assert f"of 2 parts 0, 1 are not whole: wait for process {os.getpid()}" in early.said
         assert sae(capsys, "harvest", *SMALL, "--store", tmp_path).status == 1
         assert sae(capsys, "harvest", *SMALL, "--part", "0/2", "--store", tmp_path).status == 1
         assert sae(capsys, "harvest", *SMALL, "--part", "1/2", "--store", tmp_path).status == 0
