@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from sae.core.config import EXECUTION, Strict
 from sae.training.initialise import Scale
-from sae.training.schedule import Schedule, automatic_rate, calmed
+from sae.training.schedule import Schedule, automatic_rate, calmed, crowded
 
 Preset = Literal[
     "topk",
@@ -30,6 +30,8 @@ CONTROLS: tuple[Preset, ...] = ("pca", "random", "identity")
 """Presets that are computed from a sample, not trained."""
 CONTROLLED: tuple[Preset, ...] = ("relu", "jumprelu", "gated", "crosscoder")
 """Presets whose l0 a controller reaches by moving the penalty's strength."""
+NARROWING: tuple[Preset, ...] = ("relu", "gated", "crosscoder")
+"""Presets whose codes begin denser than l0, so that every latent hears enough: many of them bear the whole rate."""
 ON_AVERAGE: tuple[Preset, ...] = (*CONTROLLED, "batchtopk", "matryoshka")
 """Presets whose codes have l0 latents on average, and not at most."""
 _BELONGS: dict[str, tuple[Preset, ...]] = {
@@ -83,8 +85,9 @@ class TrainConfig(Strict):
     times what makes the mean square norm d, both of rows that are no sinks; median, mean: centred there, of all rows;
     norm: mean square norm d, not centred; none: as they are."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
-    """Adam's rate at its plateau; auto: 2.8e-3 · √(batch / d), of at most 1,024 tokens; of it jumprelu takes
-    √(steps / 1000) where that is less (measured for runs of 1–10 million tokens: `sae.training.schedule`)."""
+    """Adam's rate at its plateau; auto: 2.8e-3 · √(batch / d), of at most 1,024 tokens, and of at most 1,024 · 1000 ·
+    batch / (d_sae · steps) but for relu, gated and crosscoder; jumprelu takes √(steps / 1000) of it where that is less
+    (measured for runs of 1–10 million tokens: `sae.training.schedule`)."""
     warmup_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of the steps in which the rate rises linearly from zero (measured: `sae.training.schedule`)."""
     decay_fraction: float = Field(default=0.2, ge=0, le=1)
@@ -229,7 +232,11 @@ class TrainConfig(Strict):
 
     def schedule(self, d: int) -> Schedule:
         """The learning rate of every step, for activations of width d."""
-        automatic = automatic_rate(d, self.batch) * (calmed(self.n_steps) if self.preset == "jumprelu" else 1)
+        automatic = automatic_rate(d, self.batch)
+        if self.preset not in NARROWING:
+            automatic *= crowded(self.d_sae, self.batch, self.n_steps)
+        if self.preset == "jumprelu":
+            automatic *= calmed(self.n_steps)
         peak = automatic if self.learning_rate == "auto" else self.learning_rate
         return Schedule(peak, self.n_steps, self.warmup_fraction, self.decay_fraction)
 

@@ -2,20 +2,26 @@
 
 Published rates (2e-4 to 3e-4) are tuned for hundreds of millions of tokens. `automatic_rate` is for 1–10 million:
 
-    rate = 2.8e-3 · √(min(batch, 1024) / d)
+    rate = 2.8e-3 · √(min(batch, 1024, 1024 · 1000 · batch / (d_sae · steps)) / d)
+
+the last of the three not for relu and its kin, whose codes narrow from dense ones.
 
 Measured on a million tokens, seed 0 (`scripts/study_defaults.py`: the README has the table); three figures are the FVU
 of topk on the synthetic data / the microworld / stories.
 
 1. A unit decoder row turns by about rate · √d radians a step, hence √d; √batch is the usual rule for Adam, up to the
    0.09 radians a step that no larger batch makes bearable. At half of it, it, and twice: .103 / .0025 / .033,
-   .102 / .0024 / .032, .111 / .0030 / .034; in batches of 256 .099 / .0021 / .032, .097 / .0019 / .031,
-   .106 / .0022 / .033; of 4,096 .116 / .0048 / .042, .109 / .0043 / .038, .113 / .0048 / .036.
-2. It is right for a quarter of the length (.155 / .0055 / .049, .131 / .0047 / .043, .134 / .0054 / .043) and for four
-   times of it (.091 / .0017 / .0281, .093 / .0017 / .0277, .106 / .0026 / .030). With four times the latents half of
-   it is better (.084 / .0019 / .020 beside .087 / .0021 / .022) and kills fewer (.15 of 2,048 on the microworld beside
-   .40, .01 of 4,096 on stories beside .17). But with 8,192 latents in d 512 a third of it leaves .21 where it leaves
-   .077, after 244 steps (no rows of the study): how many latents there are is not in the rule.
+   .102 / .0024 / .032, .111 / .0030 / .034; in batches of 4,096 .116 / .0048 / .042, .109 / .0043 / .038,
+   .113 / .0048 / .036; with a quarter of the tokens .155 / .0055 / .049, .131 / .0047 / .043, .134 / .0054 / .043.
+2. The more latents share a batch, the fewer tokens each hears, and the noisier is its step; the longer a run, the more
+   small steps are worth. So the rate goes with the root of batch / (d_sae · steps) once there are many of both.
+   - Four times the latents, 976 steps, half of the rate and all of it: FVU .084 / .0019 / .020 and .087 / .0021 / .022;
+     dead .11 and .42 of 2,048 on the microworld, .02 and .17 of 4,096 on stories. batchtopk on stories .020 and .022,
+     dead .02 and .24; jumprelu .018 and .020; but relu .026 and .024, none dead: an L1's codes begin dense.
+   - In 244 steps: .142 / .0046 / .039 and .103 / .0053 / .035, MCC .758 and .868. With 8,192 latents in d 512 (2,048
+     true directions, 244 steps of 4,096) 0.7 and all of it: FVU .082 and .076, dead .24 and .07 (no rows of the study).
+   - Four times the tokens: .091 / .0017 / .0281 and .093 / .0017 / .0277. Batches of 256, 3,906 steps, a quarter (the
+     rule's), a half and all of the rate of 1,024: .099 / .0021 / .032, .097 / .0019 / .031, .106 / .0022 / .033.
 3. Where a controller moves a penalty it holds as well. relu on the synthetic data at half, it, and twice: MCC .735,
    .798, .854, but on the microworld FVU .0026, .0023, .0032 with .0, .01, .08 of its latents dead.
 4. Thresholds that count what fires (jumprelu) swing when they are quick, and a short run has no time to calm them:
@@ -37,6 +43,8 @@ _CALM_STEPS = 1000
 """Steps from which on thresholds bear the whole rate."""
 _LARGEST_BATCH = 1024
 """Tokens from which on a larger batch bears no higher rate."""
+_CROWDED_STEPS = 1000
+"""Steps from which on the rate falls where there are as many latents as tokens in a batch."""
 
 FEWEST_STEPS = 250
 """Of the shortest runs that defaults were chosen for; l0 and dead latents need some hundred."""
@@ -66,8 +74,14 @@ class Schedule(NamedTuple):
 
 
 def automatic_rate(d: int, batch: int) -> float:
-    """The plateau that suits runs of 1–10 million tokens, for activations of width d and `batch` tokens a step."""
+    """The plateau that suits few latents and short runs, for activations of width d and `batch` tokens a step."""
     return _PER_ROOT * math.sqrt(min(batch, _LARGEST_BATCH) / d)
+
+
+def crowded(d_sae: int, batch: int, n_steps: int) -> float:
+    """The share of that rate which is left to so many latents in so many steps."""
+    tokens = _LARGEST_BATCH * _CROWDED_STEPS * batch / (d_sae * max(1, n_steps))
+    return math.sqrt(min(1.0, tokens / min(batch, _LARGEST_BATCH)))
 
 
 def calmed(n_steps: int) -> float:
@@ -82,6 +96,7 @@ def caution(n_steps: int, tokens: int) -> tuple[str, ...]:
         return (f"{few}: raise tokens, or lower batch",)
     if tokens > MOST_TOKENS and n_steps:
         return (
-            f"the defaults are measured up to {MOST_TOKENS:,} tokens; for {tokens:,} try a lower learning_rate too",
+            f"the defaults are measured up to {MOST_TOKENS:,} tokens; for {tokens:,} the automatic learning_rate is "
+            f"extrapolated: try others too",
         )
     return ()

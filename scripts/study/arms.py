@@ -158,6 +158,8 @@ def _scaling() -> list[Arm]:
     for rate in RATES:
         found.append(Arm("wide", f"4 of it at x{rate:g}", rate, eighth, width=4.0))
         found.append(Arm("wide", f"4 of it and 0.25 of the tokens at x{rate:g}", rate, eighth, width=4.0, share=0.25))
+        for preset in PRESETS[1:]:
+            found.append(Arm("wide", f"4 of it at x{rate:g}", rate, eighth, width=4.0, preset=preset))
     return found
 
 

@@ -10,6 +10,7 @@ from sae.core.measures import fvu
 from sae.dictionary import Dictionary
 from sae.synthetic import Synthetic, SyntheticConfig, mean_max_cosine
 from sae.training import Batches, TrainConfig, dead, initial, loop, one_site, result, untrained
+from sae.training.config import Preset
 from sae.training.initialise import geometric_median
 from sae.training.loop import recipe_of
 from sae.training.schedule import Schedule, caution
@@ -161,6 +162,16 @@ def test_the_automatic_rate_follows_batch_and_width():
     assert small().schedule(400).peak == pytest.approx(small().schedule(100).peak / 2)
     assert small(learning_rate=1e-3).schedule(400).peak == 1e-3
     assert small(batch=10**6).schedule(64).peak <= 0.02
+
+
+def test_the_automatic_rate_falls_with_latents_and_steps_where_both_are_many():
+    def rate(d_sae: int, n_steps: int, preset: Preset = "topk") -> float:
+        return small(preset=preset, d_sae=d_sae, batch=1024, tokens=1024 * n_steps).schedule(64).peak
+
+    most = rate(64, 100)
+    assert rate(1024, 1000) == rate(8192, 125) == rate(64, 10_000) == pytest.approx(most)
+    assert rate(4096, 1000) == rate(1024, 4000) == pytest.approx(most / 2)
+    assert rate(4096, 1000, "relu") == pytest.approx(most)
 
 
 def test_runs_that_the_defaults_were_not_chosen_for_are_named():
