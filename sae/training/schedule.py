@@ -20,6 +20,7 @@ of topk on the synthetic data / the microworld / stories.
      dead .02 and .24; jumprelu .018 and .020; but relu .026 and .024, none dead: an L1's codes begin dense.
    - In 244 steps: .142 / .0046 / .039 and .103 / .0053 / .035, MCC .758 and .868. With 8,192 latents in d 512 (2,048
      true directions, 244 steps of 4,096) 0.7 and all of it: FVU .082 and .076, dead .24 and .07 (no rows of the study).
+   - Four times of both, stories, a quarter (the rule's) and all of it: .0140 and .0188, dead .002 and .19 (no rows).
    - Four times the tokens: .091 / .0017 / .0281 and .093 / .0017 / .0277. Batches of 256, 3,906 steps, a quarter (the
      rule's), a half and all of the rate of 1,024: .099 / .0021 / .032, .097 / .0019 / .031, .106 / .0022 / .033.
 3. Where a controller moves a penalty it holds as well. relu on the synthetic data at half, it, and twice: MCC .735,
