@@ -322,7 +322,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--peers", action="store_true", help="also SAELens and dictionary_learning")
     parser.add_argument("--only", choices=(*PARTS, *PEERS), help="one part of it")
-    parser.add_argument("--rounds", type=int, help="turns of every contender that count; left out: 7, of peers_gpt2 3")
+    parser.add_argument("--rounds", type=int, help="turns that count; left out: 7, of peers 4, of peers_gpt2 3")
     parser.add_argument("--peak-of", type=int, metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--text", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -46,7 +46,7 @@ class Shape:
 
 
 GPT2_SMALL = Shape(12, 768, 12, 50257, window=128, batch=32, n_tokens=16_384, n_rounds=7)
-SIX_LAYERS = Shape(6, 384, 6, 8192, window=128, batch=32, n_tokens=131_072, n_rounds=3)
+SIX_LAYERS = Shape(6, 384, 6, 8192, window=128, batch=32, n_tokens=65_536, n_rounds=4)
 """A model so small that what a library does beside the forward pass shows."""
 QUICK = Shape(4, 32, 2, 512, window=32, batch=8, n_tokens=2_048, n_rounds=1)
 STORIES = Shape(5, 64, 8, 512, window=256, batch=32, n_tokens=131_072, n_rounds=7)
