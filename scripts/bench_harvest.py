@@ -13,8 +13,8 @@ when it is first needed (scripts/peers), with six layers of width 384: the small
 what is not its forward pass. `--only peers_gpt2` has them with the shape of GPT-2 small, where their own forward pass
 is nearly all that there is, and no target. Both peers run the model as transformers wrote it; ours, and the bare one,
 as `load_model` gives it, GELU in one operation. Memory is the peak of a fresh process on texts of the microworld, above
-what it held with the model loaded. Rows of the file: {name, value, unit, against,
-target, holds}; exit status 0 whether or not targets hold.
+what it held with the model loaded. Rows of the file: {name, value, unit, against, target, holds}; exit status 0 whether
+or not targets hold.
 """
 
 import argparse

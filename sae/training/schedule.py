@@ -4,7 +4,7 @@ Published rates (2e-4 to 3e-4) are tuned for hundreds of millions of tokens. `au
 
     rate = 2.8e-3 · √(min(batch, 1024, 1024 · 1000 · batch / (d_sae · steps)) / d)
 
-the last of the three not for relu and its kin, whose codes narrow from dense ones.
+the last of the three not for relu, and by analogy not for gated and crosscoder, whose codes narrow from dense ones.
 
 Measured on a million tokens, seed 0 (`scripts/study_defaults.py`: the README has the table); three figures are the FVU
 of topk on the synthetic data / the microworld / stories.

@@ -108,9 +108,16 @@ def test_parts_and_their_merge(made: Path, tmp_path: Path, capsys: pytest.Captur
     shard.write_bytes(good[:-9] + b"123456789")
     assert sae(capsys, "harvest", *SMALL, "--store", tmp_path, "--repair").status == 0
     assert shard.read_bytes() == good
-    makers = json.loads((artifact(tmp_path) / "manifest.json").read_text())["metrics"]["made_with"]
-    assert [maker["batch"] for maker in makers] == [7, 32], "that of a part of which nothing was made again stays"
+    assert [maker["batch"] for maker in _made_with(tmp_path)] == [7, 32], "nothing of the first part was made again"
+    shard.write_bytes(good[:-9] + b"123456789")
+    assert sae(capsys, "harvest", *SMALL, "--store", tmp_path, "--repair", "--harvest.batch", "9").status == 0
+    first, second = _made_with(tmp_path)
+    assert (first["batch"], second["batch"], second["before_repair"]["batch"]) == (7, 9, 32)
     _repair_the_manifest(tmp_path, capsys)
+
+
+def _made_with(store: Path) -> list[dict[str, Any]]:
+    return json.loads((artifact(store) / "manifest.json").read_text())["metrics"]["made_with"]
 
 
 def _repair_the_manifest(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
