@@ -36,6 +36,8 @@ from torch import Tensor
 Row = dict[str, Any]
 TARGET = 1.7
 """Times the roofline."""
+WAITS = 1
+"""In a TopK step: whether it was sound, and how many latents are dead (tests/training/test_waits.py)."""
 PRESETS = ("topk", "batchtopk", "matryoshka", "relu", "jumprelu", "gated", "matching_pursuit")
 LEARNT_WITHIN = 0.05
 
@@ -236,7 +238,7 @@ def step_rows(size: Size, rates: Rates, n_steps: int) -> list[Row]:
     return [
         *roofline_rows(size, rates, against),
         row(f"step_{size.name}", 1000 * seconds, "ms"),
-        row(f"step_{size.name}_waits", waits, "times that the host waits"),
+        row(f"step_{size.name}_waits", waits, "times that the host waits", "at the step's end", WAITS),
         row(f"step_{size.name}_over_roofline", over, "ratio of times", against, TARGET),
     ]
 

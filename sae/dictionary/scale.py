@@ -43,9 +43,12 @@ def uniform(scale: float) -> Scales:
     return Scales(source=(scale,), target=(scale,))
 
 
-def over_columns(scales: tuple[float, ...], widths: tuple[int, ...]) -> Float[Tensor, "d"]:
-    """The number of every column where sites of these widths stand side by side."""
-    return torch.tensor(scales, dtype=torch.float64).repeat_interleave(torch.tensor(widths))
+def over_columns(
+    scales: tuple[float, ...], widths: tuple[int, ...], device: torch.device | None = None
+) -> Float[Tensor, "d"]:
+    """The number of every column where sites of these widths stand side by side; made where it is used."""
+    each = zip(scales, widths, strict=True)
+    return torch.cat([torch.full((width,), scale, dtype=torch.float64, device=device) for scale, width in each])
 
 
 def fold(dictionary: Dictionary, scales: Scales) -> Dictionary:

@@ -79,8 +79,7 @@ class FixedCode:
 
     def fired(self) -> Bool[Tensor, "d_sae"]:
         """Which latents are active at any token."""
-        values = self.values.detach().flatten()
-        return values.new_zeros(self.d_sae).index_add_(0, self.indices.flatten(), (values > 0).to(values.dtype)) > 0
+        return _fired(self.values.flatten(), self.indices.flatten(), self.d_sae)
 
     def sums(self) -> Float[Tensor, "*token"]:
         """The sum of every token's values; carries the gradient."""
@@ -135,7 +134,7 @@ class RaggedCode:
 
     def fired(self) -> Bool[Tensor, "d_sae"]:
         """Which latents are active at any token."""
-        return torch.bincount(self.indices[self.values > 0], minlength=self.d_sae) > 0
+        return _fired(self.values, self.indices, self.d_sae)
 
     def sums(self) -> Float[Tensor, "*token"]:
         """The sum of every token's values; carries the gradient."""
@@ -148,6 +147,11 @@ class RaggedCode:
     def detach(self) -> "RaggedCode":
         """The same values without their gradient."""
         return RaggedCode(self.values.detach(), self.indices, self.starts, self.shape, self.d_sae)
+
+
+def _fired(values: Float[Tensor, "pair"], indices: Int64[Tensor, "pair"], d_sae: int) -> Bool[Tensor, "d_sae"]:
+    active = (values.detach() > 0).to(torch.uint8)  # torch.bincount would ask a GPU how long its result is
+    return active.new_zeros(d_sae).scatter_reduce_(0, indices, active, "amax") > 0
 
 
 Code = DenseCode | FixedCode | RaggedCode

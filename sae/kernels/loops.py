@@ -150,7 +150,7 @@ class Loops(ABC):
         starts: Bounds,
         out: Float[Tensor, "pair"],
     ) -> None:
-        """Writes block[token, index] for every pair of the block's tokens; bounds are those of the whole batch."""
+        """Writes block[token, index] for every pair; bounds and pairs are of the block's tokens alone."""
 
     @abstractmethod
     def by_latent(self, pairs: Pairs, source: Float[Tensor, "token d"], d_sae: int) -> ByLatent:

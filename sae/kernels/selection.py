@@ -4,7 +4,6 @@ Pre-activations of a block lie in one buffer that is used again and again (a fre
 more in page faults than its product saves), so nothing of that size outlives the selection.
 """
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from sae.kernels import pool
 from sae.kernels.loops import Bounds, Loops, Pairs, bounds, even_bounds
+from sae.kernels.marks import places
 
 # 16 MB of float32. Fewer than 512 tokens a block cost the product up to a third of its rate, so wide dictionaries get
 # up to four times as much.
@@ -87,10 +87,10 @@ def largest_of_batch(loops: Loops, x: Tokens, rows: Rows, bias: Vector, n_wanted
     sample = torch.addmm(bias, x[:: max(1, len(x) // N_SAMPLED)], rows.T).flatten()
     while True:
         n_above = int(share * sample.numel()) + 1
-        least = float(sample.topk(n_above, sorted=False).values.min()) if n_above < sample.numel() else 0.0
-        least = 0.0 if math.isnan(least) else least
-        found = _above(loops, x, rows, bias, torch.full_like(bias, max(0.0, least)), selection)
-        if len(found.values) >= n_wanted or not least > 0:
+        least = sample.topk(n_above, sorted=False).values.min() if n_above < sample.numel() else sample.new_zeros(())
+        floor = torch.where(least > 0, least, 0).to(bias)
+        found = _above(loops, x, rows, bias, floor.repeat(len(bias)), selection)
+        if len(found.values) >= n_wanted or not floor > 0:
             return _refined(loops, x, rows, bias, _first(found, n_wanted), selection)
         share *= 4
 
@@ -101,8 +101,17 @@ def dots(loops: Loops, left: Tokens, rows: Rows, indices: Tensor, starts: Bounds
         return loops.dots(left, rows, indices, starts)
     out = left.new_empty(len(indices))
     for part, block in _blocks(left, rows):
-        loops.take(block, indices, starts[part.start : part.stop + 1], out)
+        first, last = (_bound(starts, token, len(indices)) for token in (part.start, part.stop))
+        inside = starts[part.start : part.stop + 1] - first
+        loops.take(block, indices[first:last], inside, out[first:last])
     return out
+
+
+def _bound(starts: Bounds, token: int, n_pairs: int) -> int:
+    """Where a token's pairs begin; of the first and after the last no GPU is asked."""
+    if token in (0, len(starts) - 1):
+        return n_pairs if token else 0
+    return int(starts[token])
 
 
 def _above(loops: Loops, x: Tokens, rows: Rows, bias: Vector, floor: Vector, selection: torch.dtype) -> Pairs:
@@ -138,11 +147,11 @@ def _first(found: Pairs, n_wanted: int) -> Pairs:
         return found
     sizes = found.values.nan_to_num(torch.inf, torch.inf, -torch.inf)  # what is no number is the largest
     least = sizes.topk(n_wanted, sorted=False).values.min()
-    kept = sizes > least
-    equal = (sizes == least).nonzero().flatten()
-    kept[equal[: n_wanted - int(kept.sum())]] = True
-    n_before = torch.cat([found.starts.new_zeros(1), kept.cumsum(0)])
-    return Pairs(found.values[kept], found.indices[kept], n_before[found.starts])
+    larger, equal = sizes > least, sizes == least
+    kept = larger | (equal & (equal.cumsum(0) <= n_wanted - larger.sum()))
+    n_before = torch.nn.functional.pad(kept.cumsum(0), (1, 0))
+    where = places(kept, n_wanted)
+    return Pairs(found.values[where], found.indices[where], n_before[found.starts])
 
 
 def _blocks(x: Tokens, rows: Rows) -> Iterator[tuple[slice, Tensor]]:

@@ -44,7 +44,9 @@ class TorchLoops(Loops):
     ) -> Pairs:
         pre = self._with_bias(pre, bias) if bias.any() else pre.to(bias.dtype)
         token, latent = (pre <= floor).logical_not_().nonzero(as_tuple=True)
-        return Pairs(pre[token, latent], latent, bounds(torch.bincount(token, minlength=len(pre))))
+        # torch.bincount would ask a GPU how long its result is.
+        counts = token.new_zeros(len(pre)).scatter_add_(0, token, torch.ones_like(token))
+        return Pairs(pre[token, latent], latent, bounds(counts))
 
     def bag(
         self,
@@ -79,9 +81,8 @@ class TorchLoops(Loops):
         starts: Bounds,
         out: Float[Tensor, "pair"],
     ) -> None:
-        token = torch.arange(len(block), device=block.device).repeat_interleave(starts.diff())
-        part = slice(int(starts[0]), int(starts[-1]))
-        out[part] = block[token, indices[part]]
+        token = torch.arange(len(block), device=block.device)
+        out.copy_(block[token.repeat_interleave(starts.diff(), output_size=len(indices)), indices])
 
     def by_latent(self, pairs: Pairs, source: Float[Tensor, "token d"], d_sae: int) -> ByLatent:
         order = torch.sort(pairs.indices, stable=True).indices

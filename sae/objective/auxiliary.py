@@ -26,6 +26,7 @@ from torch import Tensor
 from sae import kernels
 from sae.core.config import Strict
 from sae.dictionary import Dictionary
+from sae.kernels.marks import places
 from sae.parallel import Axis, token_mean
 
 
@@ -58,6 +59,7 @@ def auxiliary_loss(
     y: Float[Tensor, "token d_out"],
     dead: Bool[Tensor, "d_sae"],
     data: Axis,
+    n_dead: int | None = None,
 ) -> Float[Tensor, ""]:
     """The weighted auxiliary term; zero where no latent is dead.
 
@@ -69,12 +71,13 @@ def auxiliary_loss(
         y: what it writes.
         dead: which latents are dead.
         data: ranks that have the rest of the batch.
+        n_dead: how many latents are dead, where that is known.
     """
     match auxiliary:
         case NoAuxiliary():
             return x.new_zeros(())
         case AuxK(coefficient=coefficient, k=k, share=share):
-            latents = dead.nonzero().flatten()
+            latents = places(dead, n_dead)
             if not len(latents):
                 return x.new_zeros(())
             most = min(k, max(1, int(share * len(latents))))

@@ -39,6 +39,8 @@ class Situation(NamedTuple):
     """Ranks that divide the batch: what couples its tokens is summed over them."""
     selection: torch.dtype | None = None
     """Precision in which latents are chosen; left out: that of the batch, or autocast's."""
+    n_dead: int | None = None
+    """How many are dead; left out: they are counted."""
 
 
 class Loss(NamedTuple):
@@ -90,7 +92,8 @@ class Objective(Strict):
         encoded = self._encoded(dictionary, x, situation.selection)
         y, error = reconstructed(self.reconstruction, dictionary, encoded, x, target, situation.step)
         weighted = penalty(self.penalty, dictionary, encoded, situation.strength, situation.data)
-        auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, target, y.detach(), situation.dead, situation.data)
+        dead, data, n_dead = situation.dead, situation.data, situation.n_dead
+        auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, target, y.detach(), dead, data, n_dead)
         gate = gate_loss(self.gate, dictionary, encoded, target)
         total = error + weighted + gate + auxiliary
         code = narrowed(dictionary, encoded.code) if isinstance(self.reconstruction, MultiTopK) else encoded.code

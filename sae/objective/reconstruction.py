@@ -10,6 +10,7 @@ Prefixes are fixed, or drawn anew at every step with probability falling as a po
 al.; the whole is always one of them.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple, assert_never
 
@@ -24,6 +25,7 @@ from sae.core.random import numpy_generator
 from sae.dictionary import Dictionary, TopK
 from sae.dictionary.linear import Encoded
 from sae.kernels import Code, DenseCode, FixedCode, RaggedCode
+from sae.kernels.marks import places
 from sae.objective.mean_square import mean_square
 
 
@@ -131,14 +133,24 @@ def draw(how: RandomPrefixes, d_sae: int, step: int) -> tuple[int, ...]:
 def _nested(prefixes: tuple[int, ...], dictionary: Dictionary, code: Code, x: Tensor, target: Tensor) -> Reconstructed:
     y = dictionary.with_skip(dictionary.b_dec.expand(len(x), -1), x)
     errors = []
-    for first, last in pairwise((0, *prefixes)):
-        y = y + kernels.sparse_decode(between(code, first, last), dictionary.W_dec)
+    for part in divided(code, prefixes):
+        y = y + kernels.sparse_decode(part, dictionary.W_dec)
         errors.append(mean_square(target, y))
     return Reconstructed(y, torch.stack(errors).mean())
 
 
-def between(code: Code, first: int, last: int) -> Code:
-    """The part of a code that belongs to latents `first` … `last` − 1."""
+def divided(code: Code, prefixes: tuple[int, ...]) -> Iterator[Code]:
+    """A code's parts: what is in the first prefix, what the second adds, and so on."""
+    bounds = (0, *prefixes)
+    n_below: list[int | None] = [None] * len(bounds)
+    if isinstance(code, RaggedCode):
+        n_below = torch.stack([(code.indices < bound).sum() for bound in bounds]).tolist()
+    for (first, last), (before, after) in zip(pairwise(bounds), pairwise(n_below), strict=True):
+        yield between(code, first, last, None if before is None or after is None else after - before)
+
+
+def between(code: Code, first: int, last: int, n_pairs: int | None = None) -> Code:
+    """The part of a code that belongs to latents `first` … `last` − 1; of so many pairs, where that is known."""
     match code:
         case DenseCode(values=values):
             inside = torch.zeros(code.d_sae, dtype=values.dtype, device=values.device)
@@ -149,6 +161,7 @@ def between(code: Code, first: int, last: int) -> Code:
         case RaggedCode(values=values, indices=indices, starts=starts):
             inside = (indices >= first) & (indices < last)
             n_before = torch.nn.functional.pad(inside.cumsum(0), (1, 0))
-            return RaggedCode(values[inside], indices[inside], n_before[starts], code.shape, code.d_sae)
+            where = places(inside, n_pairs)
+            return RaggedCode(values.index_select(0, where), indices[where], n_before[starts], code.shape, code.d_sae)
         case _:
             assert_never(code)

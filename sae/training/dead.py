@@ -18,13 +18,14 @@ twentieth of the run .746 / .108 / .037, and not held back .746 / .108 / .043. W
 is the default, .840 / .089 / 0 (`sae.objective.auxiliary`).
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from sae.dictionary import Dictionary, JumpRelu, MatchingPursuit
+from sae.kernels.marks import places
 
 RUN_SHARE = 1 / 200
 RESAMPLE_SHARE = 1 / 20
@@ -52,23 +53,44 @@ def is_dead(tokens_since_fired: Int64[Tensor, "d_sae"], after: int) -> Bool[Tens
     return tokens_since_fired >= after
 
 
+def dead_after(
+    tokens_since_fired: Int64[Tensor, "d_sae"], fired: Bool[Tensor, "d_sae"], n_tokens: int, after: int
+) -> Int64[Tensor, ""]:
+    """How many latents will be dead once a batch is counted."""
+    return is_dead((tokens_since_fired + n_tokens).masked_fill_(fired, 0), after).sum()
+
+
+class Counted(NamedTuple):
+    """How many latents are dead, as long as nobody else writes to the counters."""
+
+    n: int
+    version: int
+    """torch's, of the counters."""
+
+
+def known(counted: Counted | None, tokens_since_fired: Int64[Tensor, "d_sae"]) -> int | None:
+    """What was counted, if that is what the counters still say."""
+    return counted.n if counted is not None and counted.version == tokens_since_fired._version else None
+
+
 @torch.no_grad()
-def hold_back(dictionary: Dictionary, dead: Bool[Tensor, "d_sae"]) -> None:
+def hold_back(dictionary: Dictionary, dead: Bool[Tensor, "d_sae"], n_dead: int | None = None) -> None:
     """Shortens the encoder rows of dead latents to the mean norm of the others, and lowers their biases to the mean, in
-    place; unit rows of matching pursuit are what they are.
+    place; unit rows of matching pursuit are what they are. With `n_dead`, how many are dead, no GPU is asked for it.
     """
-    latents = dead.nonzero().flatten()
+    latents = places(dead, n_dead)
     if not 0 < len(latents) < len(dead) or isinstance(dictionary.config.activation, MatchingPursuit):
         return
     norms = dictionary.encoder_rows.norm(dim=1)
-    shorter = (norms[~dead].mean() / norms[latents]).clamp(max=1)
+    others = places(~dead, len(dead) - len(latents))
+    shorter = (norms[others].mean() / norms[latents]).clamp(max=1)
     dictionary.encoder_rows[latents] *= shorter[:, None]
     bias = dictionary.b_enc
-    bias[latents] = bias[latents].minimum(bias[~dead].mean())
+    bias[latents] = bias[latents].minimum(bias[others].mean())
 
 
 @torch.no_grad()
 def sink(dictionary: Dictionary, dead: Bool[Tensor, "d_sae"]) -> None:
     """Lowers the thresholds of dead latents, in place, where each has its own."""
     if isinstance(dictionary.config.activation, JumpRelu):
-        dictionary.threshold[dead] *= 1 - _SINKING
+        dictionary.threshold.mul_(torch.where(dead, 1 - _SINKING, 1.0))

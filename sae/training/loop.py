@@ -121,7 +121,7 @@ def _metrics(state: State, done: Stepped, recipe: Recipe) -> dict[str, float]:
         "end_to_end": float(terms.term),
         "dead_window_fraction": float(window.double().mean()),
         "learning_rate": recipe.schedule.rate(state.step - 1),
-        "gradient_norm": float(done.gradient_norm),
+        "gradient_norm": done.gradient_norm,
         **{f"{name}_norm": float(value.detach().norm()) for name, value in state.dictionary.named_parameters()},
     }
 

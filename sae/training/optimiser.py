@@ -14,7 +14,7 @@ import math
 import sys
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from sae import kernels
@@ -43,6 +43,12 @@ class Adam:
         for parameter in learnt:
             give_back(torch.empty_like(parameter, requires_grad=False))
 
+    def count_step(self) -> None:
+        """One more step was made, of those parameters that have a gradient."""
+        for parameter in self._dictionary.parameters():
+            if parameter.grad is not None:
+                self.state[parameter]["step"] += 1
+
     def zero_grad(self) -> None:
         """Lets go of all gradients; their memory serves the next step, but of those that somebody else kept."""
         for parameter in self._dictionary.parameters():
@@ -61,21 +67,21 @@ def adam(dictionary: Dictionary, moments: torch.dtype = torch.float32) -> Adam:
     return Adam(dictionary, moments)
 
 
-def descend(dictionary: Dictionary, optimiser: Adam, how: AdamStep, rows: Rows) -> Float[Tensor, ""]:
+def descend(
+    dictionary: Dictionary, optimiser: Adam, how: AdamStep, rows: Rows, loss: Float64[Tensor, ""]
+) -> Float[Tensor, ""]:
     """One step along the gradients that the parameters hold; returns their norm before clipping.
 
-    Where it is not finite, neither parameters nor moments move, and the gradients stay for whoever asks which it was.
+    Where that or the loss is not finite, the norm is none, neither parameters nor moments move, and the gradients stay
+    for whoever asks which it was. Nobody is asked here: who reads the norm and finds it finite calls
+    `optimiser.count_step`.
     """
     unit = {dictionary.W_dec} if rows.unit else set()
     slots = [_slot(optimiser, p, p in unit) for p in dictionary.parameters() if p.grad is not None]
     levels = _levels(dictionary) if rows.quick_levels else []
     before = [level.clone() for level in levels]
-    norm = kernels.descend(slots, how).cpu()  # asked for once, when all is under way
-    if not torch.isfinite(norm):
-        return norm
-    for parameter in dictionary.parameters():
-        if parameter.grad is not None:
-            optimiser.state[parameter]["step"] += 1
+    slots[0].gradient.add_(0 * loss)  # a loss that is no number leaves no gradient to go along
+    norm = kernels.descend(slots, how)
     for level, start in zip(levels, before, strict=True):
         torch.lerp(start, level, math.sqrt(dictionary.d_in), out=level)
     if rows.thresholds_positive:

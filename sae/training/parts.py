@@ -122,8 +122,8 @@ def _numbers(dictionary: Dictionary, loss: Loss, extra: Tensor, share: float) ->
 
 def _smallest(dictionary: Dictionary, code: Code) -> Float64[Tensor, ""]:
     """The smallest value that BatchTopK selected; infinite where it selected none, and for other activations."""
-    none = torch.full((), torch.inf, dtype=torch.float64, device=code.values.device)
+    none = torch.full((1,), torch.inf, dtype=torch.float64, device=code.values.device)
     if not isinstance(dictionary.config.activation, BatchTopK):
-        return none
+        return none[0]
     selected = code.values.detach().double().flatten()
-    return torch.cat([selected[selected > 0], none[None]]).amin()
+    return torch.cat([selected.where(selected > 0, none), none]).amin()

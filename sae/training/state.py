@@ -17,6 +17,7 @@ from sae.dictionary.scale import Scales, fold, over_columns
 from sae.training.config import TrainConfig
 from sae.training.controller import Controller
 from sae.training.controls import control, is_control
+from sae.training.dead import Counted
 from sae.training.initialise import Start, start_of
 from sae.training.optimiser import Adam, adam
 from sae.training.places import Itself, Places, one_site
@@ -40,6 +41,8 @@ class State:
     """Steps done."""
     n_tokens: int = 0
     """Tokens seen."""
+    n_dead: Counted | None = None
+    """What the last step heard; it can be counted again, so no checkpoint has it."""
 
     @property
     def scale(self) -> float:
@@ -66,10 +69,11 @@ def scaled(config: DictionaryConfig, scales: Scales, batch: Float[Tensor, "token
     if batch.shape[1] != n_columns:
         raise InputError(f"the dictionary is trained on activations of width {n_columns}, got width {batch.shape[1]}")
     widths = config.widths if config.parts else (config.d_in,)
-    x = batch[:, : config.d_in] * over_columns(scales.source, widths).to(batch)
+    x = batch[:, : config.d_in] * over_columns(scales.source, widths, batch.device).to(batch)
     if config.target is None:
         return Batch(x, x)
-    return Batch(x, batch[:, config.d_in :] * over_columns(scales.target, config.widths).to(batch))
+    t = over_columns(scales.target, config.widths, batch.device).to(batch)
+    return Batch(x, batch[:, config.d_in :] * t)
 
 
 class Starts(NamedTuple):

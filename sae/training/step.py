@@ -1,5 +1,6 @@
 """One training step: loss, gradient, Adam, counters; the same on every rank that divides the batch."""
 
+import math
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -74,8 +75,17 @@ class Stepped(NamedTuple):
     """Of the whole batch."""
     fired: Bool[Tensor, "d_sae"]
     """Latents that were active at any of its tokens."""
-    gradient_norm: Float[Tensor, ""]
+    gradient_norm: float
     """Before clipping."""
+
+
+class Heard(NamedTuple):
+    """What the host asks of the device in a step: once, when all of Adam is under way."""
+
+    gradient_norm: float
+    l0: float
+    n_dead: float
+    """A whole number: once the batch is counted."""
 
 
 def step(state: State, activations: Float[Tensor, "token column"], recipe: Recipe) -> Stepped:
@@ -89,44 +99,52 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
     assert recipe.mesh.dictionary.size == 1, "training does not divide latents"
     batch = scaled(dictionary.config, state.scales, activations.to(state.tokens_since_fired.device, non_blocking=True))
     is_dead = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
-    situation = Situation(is_dead, state.controller.strength, state.step, data, recipe.selection)
+    n_dead = dead.known(state.n_dead, state.tokens_since_fired)
+    n_dead = int(is_dead.sum()) if n_dead is None else n_dead
+    situation = Situation(is_dead, state.controller.strength, state.step, data, recipe.selection, n_dead)
     term = recipe.term.loss(dictionary, state.scales, state.step)
     passed = backward(dictionary, batch, term, situation, Passes(recipe.objective, recipe.accumulate, recipe.precision))
     n_tokens = data.total(len(batch.x))
-    norm = _moved(state, batch, passed, recipe, n_tokens)
+    heard = _moved(state, batch, passed, recipe, n_tokens)
     r = levels.weight(recipe.schedule, state.step)
     if recipe.hold_dead:
-        dead.hold_back(dictionary, is_dead)
+        dead.hold_back(dictionary, is_dead, n_dead)
         if r == 0:
             dead.sink(dictionary, is_dead)
-    _keep_count(state, passed, n_tokens, recipe.threshold_rate)
+    _keep_count(state, passed, heard, n_tokens, recipe.threshold_rate)
     levels.follow(dictionary, state.controller, r)
     if is_due(recipe.resampling, state.step, recipe.schedule.n_steps):
         gone = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
         residual = torch.cat(data.gather(batch.target - passed.reconstructed))
         resample(state, residual, gone, recipe.resampling)
-    return Stepped(batch, passed.terms, passed.fired, norm)
+    return Stepped(batch, passed.terms, passed.fired, heard.gradient_norm)
 
 
-def _moved(state: State, batch: Batch, passed: Passed, recipe: Recipe, n_tokens: int) -> Float[Tensor, ""]:
-    """One step of Adam, if the loss and its gradient are finite; the gradient's norm."""
+def _moved(state: State, batch: Batch, passed: Passed, recipe: Recipe, n_tokens: int) -> Heard:
+    """One step of Adam, if the loss and its gradient are finite."""
     place = f"step {state.step} (tokens {state.n_tokens} to {state.n_tokens + n_tokens} of the stream)"
     how = recipe.adam._replace(rate=recipe.schedule.rate(state.step))
     try:
-        check_loss(passed.terms.by_name(), batch.x, place, recipe.mesh.data)
-        norm = descend(state.dictionary, state.optimiser, how, recipe.rows)
-        check_gradient(norm, dict(state.dictionary.named_parameters()), place)
+        norm = descend(state.dictionary, state.optimiser, how, recipe.rows, passed.terms.total)
+        n_dead = dead.dead_after(state.tokens_since_fired, passed.fired, n_tokens, recipe.dead_after)
+        asked = torch.stack([norm.double(), passed.terms.l0, n_dead.double()])
+        heard = Heard(*asked.tolist())
+        if not math.isfinite(heard.gradient_norm):
+            check_loss(passed.terms.by_name(), batch.x, place, recipe.mesh.data)
+            check_gradient(norm, dict(state.dictionary.named_parameters()), place)
+        state.optimiser.count_step()
     finally:
         state.optimiser.zero_grad()
-    return norm
+    return heard
 
 
-def _keep_count(state: State, passed: Passed, n_tokens: int, threshold_rate: float) -> None:
+def _keep_count(state: State, passed: Passed, heard: Heard, n_tokens: int, threshold_rate: float) -> None:
     """Counters, thresholds and the controller after a step."""
     dead.count(state.tokens_since_fired, passed.fired, n_tokens)
+    state.n_dead = dead.Counted(round(heard.n_dead), state.tokens_since_fired._version)
     _follow_threshold(state.dictionary, passed.terms, threshold_rate)
     if isinstance(state.controller, L0Controller):
-        state.controller = state.controller.after(float(passed.terms.l0))
+        state.controller = state.controller.after(heard.l0)
     state.step += 1
     state.n_tokens += n_tokens
 

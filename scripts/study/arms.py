@@ -180,6 +180,9 @@ def _presets() -> list[Arm]:
 
 
 def _coarse() -> list[Arm]:
-    """Latents chosen in bfloat16, their values exact."""
+    """Latents chosen in bfloat16, their values exact; Adam's moments kept in it."""
     coarse = {"selection": "bfloat16"}
-    return [Arm("selection", "bfloat16", 1.0, coarse, preset=p) for p in ("topk", "batchtopk", "matryoshka")]
+    found = [Arm("selection", "bfloat16", 1.0, coarse, preset=p) for p in ("topk", "batchtopk", "matryoshka")]
+    # Beside the group *auxk share*: as the defaults have it.
+    kept = {"moments": "bfloat16", "auxk_share": 1 / 8}
+    return [*found, *(Arm("kept moments", "bfloat16", keys=kept, preset=p) for p in PRESETS)]
