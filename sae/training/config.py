@@ -86,8 +86,8 @@ class TrainConfig(Strict):
     norm: mean square norm d, not centred; none: as they are."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
     """Adam's rate at its plateau; auto: 2.8e-3 · √(batch / d), of at most 1,024 tokens, and of at most 1,024 · 1000 ·
-    batch / (d_sae · steps) but for relu, gated and crosscoder; jumprelu takes √(steps / 1000) of it where that is less
-    (measured for runs of 1–10 million tokens: `sae.training.schedule`)."""
+    batch · max(1, d / 128) / (d_sae · steps) but for relu, gated and crosscoder; jumprelu takes √(steps / 1000) of it
+    where that is less (measured for runs of 1–10 million tokens: `sae.training.schedule`)."""
     warmup_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of the steps in which the rate rises linearly from zero (measured: `sae.training.schedule`)."""
     decay_fraction: float = Field(default=0.2, ge=0, le=1)
@@ -234,7 +234,7 @@ class TrainConfig(Strict):
         """The learning rate of every step, for activations of width d."""
         automatic = automatic_rate(d, self.batch)
         if self.preset not in NARROWING:
-            automatic *= crowded(self.d_sae, self.batch, self.n_steps)
+            automatic *= crowded(self.d_sae, d, self.batch, self.n_steps)
         if self.preset == "jumprelu":
             automatic *= calmed(self.n_steps)
         peak = automatic if self.learning_rate == "auto" else self.learning_rate

@@ -2,7 +2,7 @@
 
 Published rates (2e-4 to 3e-4) are tuned for hundreds of millions of tokens. `automatic_rate` is for 1–10 million:
 
-    rate = 2.8e-3 · √(min(batch, 1024, 1024 · 1000 · batch / (d_sae · steps)) / d)
+    rate = 2.8e-3 · √(min(batch, 1024, 1024 · 1000 · batch · max(1, d / 128) / (d_sae · steps)) / d)
 
 the last of the three not for relu, and by analogy not for gated and crosscoder, whose codes narrow from dense ones.
 
@@ -14,12 +14,16 @@ of topk on the synthetic data / the microworld / stories.
    .102 / .0024 / .032, .111 / .0030 / .034; in batches of 4,096 .116 / .0048 / .042, .109 / .0043 / .038,
    .113 / .0048 / .036; with a quarter of the tokens .155 / .0055 / .049, .131 / .0047 / .043, .134 / .0054 / .043.
 2. The more latents share a batch, the fewer tokens each hears, and the noisier is its step; the longer a run, the more
-   small steps are worth. So the rate goes with the root of batch / (d_sae · steps) once there are many of both.
+   small steps are worth. So the rate goes with the root of batch / (d_sae · steps) once there are many of both; in a
+   wider space more latents find something of their own.
    - Four times the latents, 976 steps, half of the rate and all of it: FVU .084 / .0019 / .020 and .087 / .0021 / .022;
      dead .11 and .42 of 2,048 on the microworld, .02 and .17 of 4,096 on stories. batchtopk on stories .020 and .022,
      dead .02 and .24; jumprelu .018 and .020; but relu .026 and .024, none dead: an L1's codes begin dense.
    - In 244 steps: .142 / .0046 / .039 and .103 / .0053 / .035, MCC .758 and .868. With 8,192 latents in d 512 (2,048
      true directions, 244 steps of 4,096) 0.7 and all of it: FVU .082 and .076, dead .24 and .07 (no rows of the study).
+   - 8,192 latents in d 512, 4,096 true directions, batches of 1,024, half of the rate and all of it (the rule's) in 488
+     steps: FVU .235 and .166, dead .004 and .018; in 976 steps 0.36, 0.72 (the rule's) and all of it: .112, .078 and
+     WHOLE, dead .001, .036 and DEADWHOLE (no rows; seed 0, scripts/bench_convergence.py's data).
    - Four times of both, stories, a quarter (the rule's) and all of it: .0140 and .0188, dead .002 and .19 (no rows).
    - Four times the tokens: .091 / .0017 / .0281 and .093 / .0017 / .0277. Batches of 256, 3,906 steps, a quarter (the
      rule's), a half and all of the rate of 1,024: .099 / .0021 / .032, .097 / .0019 / .031, .106 / .0022 / .033.
@@ -45,7 +49,9 @@ _CALM_STEPS = 1000
 _LARGEST_BATCH = 1024
 """Tokens from which on a larger batch bears no higher rate."""
 _CROWDED_STEPS = 1000
-"""Steps from which on the rate falls where there are as many latents as tokens in a batch."""
+"""Steps from which on the rate falls where there are as many latents as tokens in a batch, in a narrow space."""
+_NARROW = 128
+"""Width up to which it is one; beyond, latents crowd the less the wider it is."""
 
 FEWEST_STEPS = 250
 """Of the shortest runs that defaults were chosen for; l0 and dead latents need some hundred."""
@@ -79,9 +85,9 @@ def automatic_rate(d: int, batch: int) -> float:
     return _PER_ROOT * math.sqrt(min(batch, _LARGEST_BATCH) / d)
 
 
-def crowded(d_sae: int, batch: int, n_steps: int) -> float:
+def crowded(d_sae: int, d: int, batch: int, n_steps: int) -> float:
     """The share of that rate which is left to so many latents in so many steps."""
-    tokens = _LARGEST_BATCH * _CROWDED_STEPS * batch / (d_sae * max(1, n_steps))
+    tokens = _LARGEST_BATCH * _CROWDED_STEPS * batch * max(1.0, d / _NARROW) / (d_sae * max(1, n_steps))
     return math.sqrt(min(1.0, tokens / min(batch, _LARGEST_BATCH)))
 
 

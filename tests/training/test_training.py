@@ -165,13 +165,15 @@ def test_the_automatic_rate_follows_batch_and_width():
 
 
 def test_the_automatic_rate_falls_with_latents_and_steps_where_both_are_many():
-    def rate(d_sae: int, n_steps: int, preset: Preset = "topk") -> float:
-        return small(preset=preset, d_sae=d_sae, batch=1024, tokens=1024 * n_steps).schedule(64).peak
+    def rate(d_sae: int, n_steps: int, preset: Preset = "topk", d: int = 64) -> float:
+        return small(preset=preset, d_sae=d_sae, batch=1024, tokens=1024 * n_steps).schedule(d).peak
 
     most = rate(64, 100)
     assert rate(1024, 1000) == rate(8192, 125) == rate(64, 10_000) == pytest.approx(most)
     assert rate(4096, 1000) == rate(1024, 4000) == pytest.approx(most / 2)
     assert rate(4096, 1000, "relu") == pytest.approx(most)
+    assert rate(4096, 1000, d=512) == pytest.approx(rate(64, 100, d=512))
+    assert rate(16_384, 1000, d=512) == pytest.approx(rate(64, 100, d=512) / 2)
 
 
 def test_runs_that_the_defaults_were_not_chosen_for_are_named():
