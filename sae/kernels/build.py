@@ -30,7 +30,7 @@ def library() -> ctypes.CDLL | None:
     """The loops as machine code; none, and one notice in the log, where they cannot be built."""
     try:
         return built(_compiler(), _cache())
-    except (WorldError, OSError) as error:
+    except (WorldError, OSError, RuntimeError) as error:  # the last where nobody knows a home folder
         notice = "no compiled kernels, the slower ones in torch take their place: %s"
         logging.getLogger("sae.kernels").warning(notice, error)
         return None
@@ -47,7 +47,10 @@ def built(compiler: str, folder: Path) -> ctypes.CDLL:
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as name:
-            os.replace(_compiled(compiler, Path(name)), path)
+            linked = _compiled(compiler, Path(name))
+            with linked.open("rb") as file:
+                os.fsync(file.fileno())  # a file that is cut off would end the process that loads it
+            os.replace(linked, path)
     return ctypes.CDLL(str(path))
 
 
@@ -64,7 +67,7 @@ def _compiled(compiler: str, folder: Path) -> Path:
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         said = (done.stderr.strip() or "nothing was said").splitlines()[-1]
         raise WorldError(f"{command[0]} ended with status {done.returncode}: {said}")

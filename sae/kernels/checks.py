@@ -47,8 +47,33 @@ def check_k(name: str, k: int, most: int | None = None) -> None:
         raise InputError(f"the kernel {name} keeps {allowed}, got k = {k}")
 
 
-def check_latents(indices: Tensor, n_rows: int) -> None:
-    """Raises InputError where a code names latents that the decoder has no row for; no GPU is asked."""
+def check_pairs(values: Tensor, indices: Tensor, starts: Tensor, n_rows: int) -> None:
+    """Raises InputError where a code's parts do not fit each other or the decoder's rows; no GPU is asked."""
+    if values.shape != indices.shape:
+        raise InputError(f"a code has {values.numel()} values and {indices.numel()} latents; each value has one latent")
+    if starts.dtype != torch.int64:
+        raise InputError(f"the bounds of a code's tokens are int64 numbers, got {starts.dtype}")
+    if starts.device.type == "cpu" and (starts[0] != 0 or starts[-1] != len(values) or (starts.diff() < 0).any()):
+        raise InputError(f"the bounds of a code's tokens rise from 0 to its {len(values)} pairs; these do not")
+    _check_latents(indices, n_rows)
+
+
+def check_overflow(found: Tensor, *given: Tensor) -> None:
+    """Raises InputError where sums pass float16's end, 65,504; float32 and bfloat16 are then far from theirs."""
+    if found.dtype != torch.float16 or found.isfinite().all():
+        return
+    if all(tensor.isfinite().all() for tensor in given):
+        raise InputError("sums of products overflow float16 (65,504); work in bfloat16 or float32")
+
+
+def check_slot(parameter: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> None:
+    """Raises InputError where what belongs to a parameter has another shape."""
+    shapes = [list(tensor.shape) for tensor in (gradient, mean, square)]
+    if any(shape != list(parameter.shape) for shape in shapes):
+        raise InputError(f"a parameter of shape {list(parameter.shape)} has gradient and moments of shapes {shapes}")
+
+
+def _check_latents(indices: Tensor, n_rows: int) -> None:
     if indices.dtype != torch.int64:
         raise InputError(f"a code's latents are int64 numbers, got {indices.dtype}")
     if indices.numel() and indices.device.type == "cpu":

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae.kernels import traced
-from sae.kernels.checks import check_k, check_linear
+from sae.kernels.checks import check_k, check_linear, check_slot
 from sae.kernels.choice import chosen
 from sae.kernels.code import Code, FixedCode, RaggedCode
 from sae.kernels.loops import AdamStep, Slot
@@ -143,4 +143,6 @@ def descend(slots: Sequence[Slot], how: AdamStep) -> Float[Tensor, ""]:
     Slots of unit rows lose the part of the gradient along the row first and are scaled back to unit norm last; between
     them gradients are clipped to a total norm.
     """
+    for slot in slots:
+        check_slot(slot.parameter, slot.gradient, slot.mean, slot.square)
     return spelling(*(slot.parameter for slot in slots)).descend(slots, how)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sae.kernels import selection as selected
-from sae.kernels.checks import check_latents
+from sae.kernels.checks import check_overflow, check_pairs
 from sae.kernels.choice import loops_for
 from sae.kernels.loops import Pairs
 
@@ -28,6 +28,7 @@ Count = int | torch.SymInt
 @torch.library.custom_op("sae::largest", mutates_args=())
 def largest(x: Tensor, rows: Tensor, bias: Tensor, k: int, selection: torch.dtype) -> tuple[Tensor, Tensor]:
     pairs = selected.largest_of_tokens(loops_for(x, rows, bias), x, rows, bias, k, selection)
+    check_overflow(pairs.values, x)
     return pairs.values.view(len(x), k), pairs.indices.view(len(x), k)
 
 
@@ -41,6 +42,7 @@ def largest_of_batch(
     x: Tensor, rows: Tensor, bias: Tensor, n_wanted: int, selection: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     found = selected.largest_of_batch(loops_for(x, rows, bias), x, rows, bias, n_wanted, selection)
+    check_overflow(found.values, x)
     return found.values, found.indices, found.starts
 
 
@@ -54,6 +56,7 @@ def above(
     x: Tensor, rows: Tensor, bias: Tensor, floor: Tensor, selection: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     found = selected.above(loops_for(x, rows, bias), x, rows, bias, floor, selection)
+    check_overflow(found.values, x)
     return found.values, found.indices, found.starts
 
 
@@ -64,8 +67,10 @@ def _(x: Tensor, rows: Tensor, bias: Tensor, floor: Tensor, selection: torch.dty
 
 @torch.library.custom_op("sae::decode", mutates_args=())
 def decode(values: Tensor, indices: Tensor, starts: Tensor, W_dec: Tensor) -> Tensor:
-    check_latents(indices, len(W_dec))
-    return loops_for(values, W_dec).bag(indices, starts, W_dec, values)
+    check_pairs(values, indices, starts, len(W_dec))
+    y = loops_for(values, W_dec).bag(indices, starts, W_dec, values)
+    check_overflow(y, values, W_dec)
+    return y
 
 
 @decode.register_fake

@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae.core.errors import InputError
 from sae.kernels import selection as selected
-from sae.kernels.checks import check_k, check_latents
+from sae.kernels.checks import check_k, check_overflow, check_pairs
 from sae.kernels.code import Code, DenseCode, FixedCode, RaggedCode
 from sae.kernels.gradients import Attach, Decode
 from sae.kernels.loops import AdamStep, Loops, Pairs, Slot, even_bounds
@@ -61,7 +60,7 @@ class Spelling:
         flat = _centred(x, centre)
         fixed = flat.detach(), encoder_rows.detach(), b_enc.detach()
         pairs = selected.largest_of_tokens(self.loops, *fixed, k, selection or precision(x))
-        _check_overflow(pairs.values, x)
+        check_overflow(pairs.values, x)
         values = Attach.apply(self.loops, pairs, flat, encoder_rows, b_enc, centre)
         assert isinstance(values, Tensor)
         shape = (*x.shape[:-1], k)
@@ -84,7 +83,7 @@ class Spelling:
         flat, kind = _centred(x, centre), selection or precision(x)
         fixed = flat.detach(), encoder_rows.detach(), b_enc.detach()
         pairs = selected.largest_of_batch(self.loops, *fixed, k * len(flat), kind)
-        _check_overflow(pairs.values, x)
+        check_overflow(pairs.values, x)
         code = self._ragged(pairs, flat, encoder_rows, b_enc, centre, x.shape[:-1])
         return code if kind == x.dtype else replace(code, values=code.values.relu())
 
@@ -121,7 +120,7 @@ class Spelling:
         flat = _centred(x, centre)
         fixed = flat.detach(), encoder_rows.detach(), b_enc.detach(), floor.detach().contiguous()
         pairs = selected.above(self.loops, *fixed, selection or precision(x))
-        _check_overflow(pairs.values, x)
+        check_overflow(pairs.values, x)
         return self._ragged(pairs, flat, encoder_rows, b_enc, centre, x.shape[:-1])
 
     def above_and_between(
@@ -138,7 +137,7 @@ class Spelling:
         flat = _centred(x, centre)
         fixed = flat.detach(), encoder_rows.detach(), b_enc.detach(), floor.detach(), threshold.detach().contiguous()
         pairs, marks = selected.above_and_between(self.loops, *fixed, selection or precision(x))
-        _check_overflow(pairs.values, x)
+        check_overflow(pairs.values, x)
         return self._ragged(pairs, flat, encoder_rows, b_enc, centre, x.shape[:-1]), marks
 
     def marked_sums(
@@ -198,9 +197,10 @@ class Spelling:
         return RaggedCode(values, pairs.indices, pairs.starts, tuple(shape), len(rows))
 
     def _decoded(self, pairs: Pairs, W_dec: Tensor, shape: Sequence[int]) -> Tensor:
-        check_latents(pairs.indices, len(W_dec))
+        check_pairs(*pairs, len(W_dec))
         y = Decode.apply(self.loops, *pairs, W_dec)
         assert isinstance(y, Tensor)
+        check_overflow(y, pairs.values, W_dec)
         return y if len(shape) == 1 else y.view(*shape, W_dec.shape[-1])
 
 
@@ -211,12 +211,6 @@ def precision(x: Tensor) -> torch.dtype:
         return x.dtype
     asked = torch.get_autocast_dtype(kind)
     return torch.bfloat16 if asked == torch.float16 != x.dtype else asked
-
-
-def _check_overflow(values: Tensor, x: Tensor) -> None:
-    """float16 ends at 65,504, which a sum of products passes where float32 and bfloat16 are far from their end."""
-    if values.dtype == torch.float16 and not values.isfinite().all() and x.isfinite().all():
-        raise InputError("pre-activations overflow float16 (65,504); encode in bfloat16 or float32")
 
 
 def _centred(x: Tensor, centre: Tensor | None) -> Tensor:

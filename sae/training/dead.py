@@ -64,13 +64,16 @@ class Counted(NamedTuple):
     """How many latents are dead, as long as nobody else writes to the counters."""
 
     n: int
+    after: int
+    """Tokens after which they are."""
     version: int
     """torch's, of the counters."""
 
 
-def known(counted: Counted | None, tokens_since_fired: Int64[Tensor, "d_sae"]) -> int | None:
+def known(counted: Counted | None, tokens_since_fired: Int64[Tensor, "d_sae"], after: int) -> int | None:
     """What was counted, if that is what the counters still say."""
-    return counted.n if counted is not None and counted.version == tokens_since_fired._version else None
+    same = counted is not None and (counted.after, counted.version) == (after, tokens_since_fired._version)
+    return counted.n if counted is not None and same else None
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """What must stay finite: the loss, its gradient, and everything that is saved. Who finds it otherwise stops the run.
 
-A loss or gradient is looked at before anything moves, so that the state is then that of the step before.
+Nothing moves along a loss or gradient that is not finite, so that the state is then that of the step before.
 """
 
 from collections.abc import Mapping

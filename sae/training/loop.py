@@ -1,5 +1,6 @@
 """The training loop as an iterator: it yields after every step, and whoever iterates logs, saves and stops."""
 
+import sys
 import time
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -58,7 +59,7 @@ def loop(
         DivergedError: the loss or its gradient is not finite; names the step and the part.
     """
     recipe = recipe_of(state, config, term, mesh)
-    clock = _Clock(state.n_tokens)
+    clock, clear, is_ending = _Clock(state.n_tokens), pool.clear, sys.is_finalizing
     try:
         while state.step < config.n_steps:
             done = step(state, batches.batch(state.step), recipe)
@@ -67,7 +68,8 @@ def loop(
             del done  # its batch would stay beside the next one
             yield Progress(state.step, state.n_tokens, metrics)
     finally:
-        pool.clear()
+        if not is_ending():  # else what it would clear is gone, and so are the modules
+            clear()
 
 
 def recipe_of(state: State, config: TrainConfig, term: Term = NO_TERM, mesh: Mesh = ALONE) -> Recipe:

@@ -83,7 +83,8 @@ def descend(
     slots[0].gradient.add_(0 * loss)  # a loss that is no number leaves no gradient to go along
     norm = kernels.descend(slots, how)
     for level, start in zip(levels, before, strict=True):
-        torch.lerp(start, level, math.sqrt(dictionary.d_in), out=level)
+        further = torch.lerp(start, level, math.sqrt(dictionary.d_in))
+        level.copy_(torch.where(norm.isfinite(), further, start))
     if rows.thresholds_positive:
         with torch.no_grad():
             dictionary.threshold.clamp_(min=0)

@@ -22,8 +22,8 @@ of topk on the synthetic data / the microworld / stories.
    - In 244 steps: .142 / .0046 / .039 and .103 / .0053 / .035, MCC .758 and .868. With 8,192 latents in d 512 (2,048
      true directions, 244 steps of 4,096) 0.7 and all of it: FVU .082 and .076, dead .24 and .07 (no rows of the study).
    - 8,192 latents in d 512, 4,096 true directions, batches of 1,024, half of the rate and all of it (the rule's) in 488
-     steps: FVU .235 and .166, dead .004 and .018; in 976 steps 0.36, 0.72 (the rule's) and all of it: .112, .078 and
-     WHOLE, dead .001, .036 and DEADWHOLE (no rows; seed 0, scripts/bench_convergence.py's data).
+     steps: FVU .235 and .166, dead .004 and .018; in 976 steps 0.36 and 0.72 (the rule's) of it: .112 and .078, dead
+     .001 and .036 (no rows; seed 0, the data of `scripts/bench_convergence.py`).
    - Four times of both, stories, a quarter (the rule's) and all of it: .0140 and .0188, dead .002 and .19 (no rows).
    - Four times the tokens: .091 / .0017 / .0281 and .093 / .0017 / .0277. Batches of 256, 3,906 steps, a quarter (the
      rule's), a half and all of the rate of 1,024: .099 / .0021 / .032, .097 / .0019 / .031, .106 / .0022 / .033.

@@ -3,6 +3,7 @@
 1. The dictionary gives every parameter and buffer by its name, the optimiser every moment by the name of its parameter.
 2. Any other field of `State` is a tensor, or a value that JSON can hold (numbers, texts, records of them): a new field
    needs no change here. JSON keeps every bit of a float.
+3. What was counted of the counters is counted again.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from sae.dictionary import Dictionary, DictionaryConfig
 from sae.training.optimiser import adam
 from sae.training.state import State
 
-_APART = ("dictionary", "optimiser")
+_APART = ("dictionary", "optimiser", "n_dead")
 
 
 def tensors_of(state: State) -> dict[str, Tensor]:

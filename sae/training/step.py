@@ -99,7 +99,7 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
     assert recipe.mesh.dictionary.size == 1, "training does not divide latents"
     batch = scaled(dictionary.config, state.scales, activations.to(state.tokens_since_fired.device, non_blocking=True))
     is_dead = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
-    n_dead = dead.known(state.n_dead, state.tokens_since_fired)
+    n_dead = dead.known(state.n_dead, state.tokens_since_fired, recipe.dead_after)
     n_dead = int(is_dead.sum()) if n_dead is None else n_dead
     situation = Situation(is_dead, state.controller.strength, state.step, data, recipe.selection, n_dead)
     term = recipe.term.loss(dictionary, state.scales, state.step)
@@ -111,7 +111,7 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
         dead.hold_back(dictionary, is_dead, n_dead)
         if r == 0:
             dead.sink(dictionary, is_dead)
-    _keep_count(state, passed, heard, n_tokens, recipe.threshold_rate)
+    _keep_count(state, passed, heard, n_tokens, recipe)
     levels.follow(dictionary, state.controller, r)
     if is_due(recipe.resampling, state.step, recipe.schedule.n_steps):
         gone = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
@@ -138,11 +138,11 @@ def _moved(state: State, batch: Batch, passed: Passed, recipe: Recipe, n_tokens:
     return heard
 
 
-def _keep_count(state: State, passed: Passed, heard: Heard, n_tokens: int, threshold_rate: float) -> None:
+def _keep_count(state: State, passed: Passed, heard: Heard, n_tokens: int, recipe: Recipe) -> None:
     """Counters, thresholds and the controller after a step."""
     dead.count(state.tokens_since_fired, passed.fired, n_tokens)
-    state.n_dead = dead.Counted(round(heard.n_dead), state.tokens_since_fired._version)
-    _follow_threshold(state.dictionary, passed.terms, threshold_rate)
+    state.n_dead = dead.Counted(round(heard.n_dead), recipe.dead_after, state.tokens_since_fired._version)
+    _follow_threshold(state.dictionary, passed.terms, recipe.threshold_rate)
     if isinstance(state.controller, L0Controller):
         state.controller = state.controller.after(heard.l0)
     state.step += 1

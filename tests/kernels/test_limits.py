@@ -8,7 +8,7 @@ import torch
 
 from sae import kernels
 from sae.core.errors import InputError
-from sae.kernels import FixedCode, cpu
+from sae.kernels import AdamStep, FixedCode, RaggedCode, Slot, cpu
 from tests.kernels.spellings import COMPILED, SPELLINGS
 
 
@@ -43,7 +43,7 @@ def test_float16_that_overflows_says_so(number):
     encode = encoders(dispatch)[number]
     x, rows, bias = (torch.ones(s, dtype=torch.float16) for s in ((3, 2), (5, 2), (5,)))
     torch.testing.assert_close(encode(x, rows, bias).values.max(), torch.tensor(3.0, dtype=torch.float16))
-    with pytest.raises(InputError, match=r"overflow float16 \(65,504\); encode in bfloat16 or float32"):
+    with pytest.raises(InputError, match=r"overflow float16 \(65,504\); work in bfloat16 or float32"):
         encode(3e4 * x, 2 * rows, bias)
     values = encode((3e4 * x).bfloat16(), (2 * rows).bfloat16(), bias.bfloat16()).values if number < 3 else None
     assert values is None or values.isfinite().all()
@@ -88,6 +88,43 @@ def test_thresholds_and_codes_that_do_not_fit(unchecked):
         kernels.topk(torch.ones(1, 5), 6)
     with pytest.raises(InputError, match=r"latents are int64 numbers, got torch\.int32"):
         kernels.sparse_decode(FixedCode(torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.int32), 5), rows)
+
+
+ONE = torch.zeros(1, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (lambda: FixedCode(torch.ones(4, 8), ONE.expand(4, 1), 5), "32 values and 4 latents"),
+        (lambda: RaggedCode(torch.ones(2), ONE.expand(2), torch.tensor([0, 9]), (1,), 5), "rise from 0 to its 2 pairs"),
+        (
+            lambda: RaggedCode(torch.ones(2), ONE.expand(2), torch.tensor([0, 3, 2]), (2,), 5),
+            "rise from 0 to its 2 pairs",
+        ),
+        (lambda: RaggedCode(torch.ones(2), ONE, torch.tensor([0, 2]), (1,), 5), "2 values and 1 latents"),
+        (
+            lambda: RaggedCode(torch.ones(2), ONE.expand(2), torch.tensor([0, 2]).int(), (1,), 5),
+            "int64 numbers, got torch.int32",
+        ),
+        (lambda: FixedCode(torch.ones(1, 1), ONE.view(1, 1) + 5, 9), "latents 5 to 5; the decoder has rows 0 to 4"),
+    ],
+)
+def test_codes_whose_parts_do_not_fit(unchecked, code, said):
+    with pytest.raises(InputError, match=said):
+        kernels.sparse_decode(code(), torch.ones(5, 2))
+
+
+def test_moments_of_another_shape(unchecked):
+    rows = torch.ones(4, 3)
+    with pytest.raises(InputError, match=r"shape \[4, 3\] has gradient and moments of shapes \[\[4, 3\], \[2, 3\]"):
+        kernels.descend([Slot(rows, rows.clone(), torch.zeros(2, 3), torch.zeros(4, 3), 1, False)], AdamStep(0.1, 1.0))
+
+
+def test_a_float16_reconstruction_that_overflows_says_so():
+    code = FixedCode(torch.ones(1, 2, dtype=torch.float16), torch.tensor([[0, 1]]), 2)
+    with pytest.raises(InputError, match="overflow float16"):
+        kernels.sparse_decode(code, torch.full((2, 3), 6e4, dtype=torch.float16))
 
 
 @pytest.mark.parametrize("kernel", SPELLINGS)
