@@ -2,7 +2,7 @@
 """What a training step costs beside three other libraries, and beside the floor.
 
     python scripts/bench_train.py [--quick] [--json FILE] [--peers] [--sizes small,middle] [--presets topk,relu]
-                                  [--threads N] [--allocator]
+                                  [--threads N] [--allocator] [--dead SHARE]
 
 Ours is `sae.training.loop` as it ships: metrics, counters of dead latents, clipping, schedule. `--peers` adds SAELens,
 dictionary_learning and sparsify, each with its own trainer and bookkeeping, in environments of their own
@@ -11,7 +11,8 @@ All contenders make one window a round, the order rotating, and a ratio is the m
 and goes meets all alike; processor time, of all threads, stands beside it, since a busy machine changes it less. The
 floor is the encoder's product alone, timed among the contenders, plus what else must be moved (k rows a token for
 decoding and for each of three gradients, seven numbers a parameter for Adam) at the bandwidth of a copy timed too.
-`--allocator` keeps freed memory in every process, which spares the peers page faults. Memory
+`--allocator` keeps freed memory in every process, which spares the peers page faults. No latent dies in so few steps;
+with `--dead` a share of ours counts as dead at every step, and learns by AuxK, which the floor leaves out. Memory
 is the peak of a fresh process above what it held before training. Rows of the file: {name, value, unit, against,
 target, holds}; exit status 0 whether or not targets hold.
 """
@@ -115,6 +116,8 @@ class Ours:
         """A window of steps."""
         start, worked = time.perf_counter(), time.process_time()
         for _ in range(self._size.n_steps):
+            if self._size.dead:
+                self.state.tokens_since_fired[: round(self._size.dead * self._size.d_sae)] = 10**12
             next(self._progress)
         n = self._size.n_steps
         return Seconds((time.perf_counter() - start) / n, (time.process_time() - worked) / n)
@@ -307,9 +310,9 @@ def memory_row(size: Size) -> list[Row]:
     """The peak of a fresh process; nothing where the system does not say."""
     if not Path("/proc/self/status").is_file():
         return []
-    command = [sys.executable, __file__, "--peak-of", size.name]
+    command = [sys.executable, __file__, "--peak-of", size.name, "--dead", str(size.dead)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    target = PEAK if size.name == "middle" else None
+    target = PEAK if size.name == "middle" and not size.dead else None
     return [row(f"memory_{size.name}", float(done.stdout) / MEGABYTE, "MB", "before training", target, most=True)]
 
 
@@ -334,16 +337,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="instead of each size's own number")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--allocator", action="store_true", help="freed memory is kept, by everyone")
+    parser.add_argument("--dead", type=float, default=0.0, metavar="SHARE", help="of our latents, dead at every step")
     parser.add_argument("--peak-of", metavar="SIZE", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.allocator and any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ALLOCATOR)
-    sizes = {size.name: size for size in (*SIZES, QUICK)}
+    sizes = {size.name: replace(size, dead=options.dead) for size in (*SIZES, QUICK)}
     torch.set_num_threads(options.threads)
     if options.peak_of is not None:
         print(peak_of(sizes[options.peak_of]))
         return
-    chosen = [QUICK] if options.quick else [sizes[name] for name in options.sizes.split(",")]
+    chosen = [sizes["quick"]] if options.quick else [sizes[name] for name in options.sizes.split(",")]
     if options.rounds:
         chosen = [replace(size, n_rounds=options.rounds) for size in chosen]
     peers = [name for name in options.peers.split(",") if name]

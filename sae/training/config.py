@@ -169,8 +169,8 @@ class TrainConfig(Strict):
     """Of the products of the loss; weights, optimiser and sums stay in float32."""
     selection: Literal["auto", "as_precision", "float32", "bfloat16"] = "auto"
     """Of the encoder's product where it only chooses latents; the values of those chosen are then computed in float32.
-    auto: bfloat16 for topk, batchtopk and matryoshka where the device has instructions for it (a GPU, AVX512-BF16,
-    AMX), else as `precision`."""
+    auto: bfloat16 for topk and batchtopk where the device has instructions for it (a GPU, AVX512-BF16, AMX), else as
+    `precision`."""
     start_from: Annotated[str | None, EXECUTION] = None
     """Folder of a dictionary to go on from, with fresh optimiser; hashed by its content."""
     beside: Annotated[str | None, EXECUTION] = None

@@ -28,6 +28,8 @@ class Size:
     """In one window."""
     n_rounds: int
     k: int = 32
+    dead: float = 0.0
+    """Share of our latents that count as dead at every step."""
 
 
 SIZES = (
