@@ -16,7 +16,7 @@ MCC / dead with half the width as k_aux, all dead latents and an eighth of them:
 / 0, batchtopk .067 / .819 / .008 and .057 / .873 / 0 (`scripts/study_defaults.py --groups "auxk share"`).
 """
 
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, Literal, NamedTuple, assert_never
 
 import torch
 from jaxtyping import Bool, Float
@@ -51,15 +51,22 @@ class AuxK(Strict):
 Auxiliary = Annotated[NoAuxiliary | AuxK, Field(discriminator="kind")]
 
 
+class Dead(NamedTuple):
+    """Which latents are dead."""
+
+    marks: Bool[Tensor, "d_sae"]
+    n: int | None = None
+    """How many, where that is known."""
+
+
 def auxiliary_loss(
     auxiliary: NoAuxiliary | AuxK,
     dictionary: Dictionary,
     x: Float[Tensor, "token d_in"],
     target: Float[Tensor, "token d_out"],
     y: Float[Tensor, "token d_out"],
-    dead: Bool[Tensor, "d_sae"],
+    dead: Dead,
     data: Axis,
-    n_dead: int | None = None,
 ) -> Float[Tensor, ""]:
     """The weighted auxiliary term; zero where no latent is dead.
 
@@ -71,13 +78,12 @@ def auxiliary_loss(
         y: what it writes.
         dead: which latents are dead.
         data: ranks that have the rest of the batch.
-        n_dead: how many latents are dead, where that is known.
     """
     match auxiliary:
         case NoAuxiliary():
             return x.new_zeros(())
         case AuxK(coefficient=coefficient, k=k, share=share):
-            latents = places(dead, n_dead)
+            latents = places(dead.marks, dead.n)
             if not len(latents):
                 return x.new_zeros(())
             most = min(k, max(1, int(share * len(latents))))

@@ -17,7 +17,7 @@ from sae.core.config import Strict
 from sae.dictionary import Dictionary, TopK
 from sae.dictionary.linear import Encoded
 from sae.kernels import Code
-from sae.objective.auxiliary import Auxiliary, NoAuxiliary, auxiliary_loss
+from sae.objective.auxiliary import Auxiliary, Dead, NoAuxiliary, auxiliary_loss
 from sae.objective.gate import Gate, NoGate, gate_loss
 from sae.objective.mean_square import mean_square
 from sae.objective.reconstruction import MeanSquare, MultiTopK, Reconstruction, narrowed, reconstructed
@@ -92,8 +92,8 @@ class Objective(Strict):
         encoded = self._encoded(dictionary, x, situation.selection)
         y, error = reconstructed(self.reconstruction, dictionary, encoded, x, target, situation.step)
         weighted = penalty(self.penalty, dictionary, encoded, situation.strength, situation.data)
-        dead, data, n_dead = situation.dead, situation.data, situation.n_dead
-        auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, target, y.detach(), dead, data, n_dead)
+        dead = Dead(situation.dead, situation.n_dead)
+        auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, target, y.detach(), dead, situation.data)
         gate = gate_loss(self.gate, dictionary, encoded, target)
         total = error + weighted + gate + auxiliary
         code = narrowed(dictionary, encoded.code) if isinstance(self.reconstruction, MultiTopK) else encoded.code
