@@ -1,6 +1,7 @@
 """Builds `loops.cpp` and `rows.cpp` on first use and loads them; the machine code is kept in a cache folder.
 
-1. The file's name is a hash of sources, flags, compiler and processor, so that what was built elsewhere is not loaded.
+1. The file's name has a hash of sources, flags, compiler and processor, so that what was built elsewhere is not loaded,
+   and one of its own bytes: a file that was cut off would end the process that loads it, and is built anew.
 2. It lies under `$XDG_CACHE_HOME/sae`, else `~/.cache/sae`; it is built beside its final name and renamed, so processes
    that build at once do not disturb each other.
 3. OpenMP is left to the runtime that torch has loaded: a second one would bring threads of its own, which would
@@ -13,9 +14,11 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from sae.core.errors import WorldError
@@ -30,39 +33,45 @@ def library() -> ctypes.CDLL | None:
     """The loops as machine code; none, and one notice in the log, where they cannot be built."""
     try:
         return built(_compiler(), _cache())
-    except (WorldError, OSError, RuntimeError) as error:  # the last where nobody knows a home folder
+    # RuntimeError where nobody knows a home folder, ValueError where $CXX has a quote too few.
+    except (WorldError, OSError, RuntimeError, ValueError) as error:
         notice = "no compiled kernels, the slower ones in torch take their place: %s"
         logging.getLogger("sae.kernels").warning(notice, error)
         return None
 
 
-def built(compiler: str, folder: Path) -> ctypes.CDLL:
-    """The loops, from `folder` where they were built before.
+def built(compiler: Sequence[str], folder: Path) -> ctypes.CDLL:
+    """The loops, from `folder` where they were built before; a compiler is a command with its first arguments.
 
     Raises:
         WorldError: the compiler failed.
         OSError: the folder cannot be written, or what was built cannot be loaded.
     """
-    path = folder / f"loops-{_fingerprint(compiler)}.so"
-    if not path.is_file():
+    name = f"loops-{_fingerprint(compiler)}"
+    whole = next((path for path in folder.glob(f"{name}-*.so") if path.name == _named(name, path)), None)
+    if whole is None:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            linked = _compiled(compiler, Path(name))
-            with linked.open("rb") as file:
-                os.fsync(file.fileno())  # a file that is cut off would end the process that loads it
-            os.replace(linked, path)
-    return ctypes.CDLL(str(path))
+        with tempfile.TemporaryDirectory(dir=folder) as beside:
+            linked = _compiled(compiler, Path(beside))
+            whole = folder / _named(name, linked)
+            os.replace(linked, whole)
+    return ctypes.CDLL(str(whole))
 
 
-def _compiled(compiler: str, folder: Path) -> Path:
+def _named(name: str, library: Path) -> str:
+    """With the hash of what is in the file."""
+    return f"{name}-{hashlib.sha256(library.read_bytes()).hexdigest()[:16]}.so"
+
+
+def _compiled(compiler: Sequence[str], folder: Path) -> Path:
     linked, compiled = folder / "loops.so", [str(folder / f"{source.stem}.o") for source in SOURCES]
     for source, to in zip(SOURCES, compiled, strict=True):
-        _run(compiler, *FLAGS, "-c", str(source), "-o", to)
-    _run(compiler, "-shared", *compiled, "-o", str(linked))
+        _run(*compiler, *FLAGS, "-c", str(source), "-o", to)
+    _run(*compiler, "-shared", *compiled, "-o", str(linked))
     try:
         ctypes.CDLL(str(linked))
     except OSError:
-        _run(compiler, "-shared", "-fopenmp", *compiled, "-o", str(linked))
+        _run(*compiler, "-shared", "-fopenmp", *compiled, "-o", str(linked))
     return linked
 
 
@@ -74,22 +83,24 @@ def _run(*command: str) -> str:
     return done.stdout
 
 
-def _compiler() -> str:
-    named = os.environ.get("CXX")
-    found = next(filter(None, map(shutil.which, [named] if named else _COMPILERS)), None)
+def _compiler() -> list[str]:
+    """`$CXX`, which may have arguments, or what there is."""
+    command, *arguments = shlex.split(os.environ.get("CXX", "")) or [""]
+    commands = [command] if command else _COMPILERS
+    found = next(filter(None, map(shutil.which, commands)), None)
     if found is None:
-        raise WorldError(f"no C++ compiler: {named or ', '.join(_COMPILERS)} not found")
-    return found
+        raise WorldError(f"no C++ compiler: {', '.join(commands)} not found")
+    return [found, *arguments]
 
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sae"
 
 
-def _fingerprint(compiler: str) -> str:
+def _fingerprint(compiler: Sequence[str]) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
     sources = [source.read_text(encoding="utf-8") for source in SOURCES]
-    said = [*sources, *FLAGS, compiler, _run(compiler, "--version"), platform.platform()]
+    said = [*sources, *FLAGS, *compiler, _run(*compiler, "--version"), platform.platform()]
     return hashlib.sha256("\n".join([*said, *processor]).encode()).hexdigest()[:16]

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import shutil
 from types import ModuleType
 
 import torch
@@ -45,12 +46,22 @@ def chosen(*tensors: Tensor) -> ModuleType:
 
 @functools.cache
 def _triton() -> ModuleType | None:
-    """The kernels for a GPU; none, and one notice in the log, where the package is missing."""
-    if importlib.util.find_spec("triton") is None:
-        notice = "no package triton, the slower kernels in torch take its place: pip install sae[triton]"
-        logging.getLogger("sae.kernels").warning(notice)
+    """The kernels for a GPU; none, and one notice in the log, where the package or its C compiler is missing."""
+    missing = _triton_lacks()
+    if missing is not None:
+        logging.getLogger("sae.kernels").warning("%s: the slower kernels in torch take its place", missing)
         return None
     return importlib.import_module("sae.kernels.triton_ops")
+
+
+def _triton_lacks() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "no package triton (pip install sae[triton])"
+    # It compiles its launchers where it runs, but in the interpreter it runs nothing.
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    if os.environ.get("TRITON_INTERPRET") != "1" and not any(map(shutil.which, compilers)):
+        return f"no C compiler for triton ({' or '.join(compilers)} not found)"
+    return None
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -9,7 +9,7 @@ variance unexplained, whatever the width, and the other terms' coefficients mean
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from sae import kernels
@@ -30,7 +30,7 @@ ALONE = Alone()
 class Situation(NamedTuple):
     """What a loss needs to know of the run beside the batch."""
 
-    dead: Bool[Tensor, "d_sae"]
+    dead: Dead
     """Latents that count as dead."""
     strength: float = 0.0
     """λ, the penalty's weight."""
@@ -39,8 +39,6 @@ class Situation(NamedTuple):
     """Ranks that divide the batch: what couples its tokens is summed over them."""
     selection: torch.dtype | None = None
     """Precision in which latents are chosen; left out: that of the batch, or autocast's."""
-    n_dead: int | None = None
-    """How many are dead; left out: they are counted."""
 
 
 class Loss(NamedTuple):
@@ -92,8 +90,7 @@ class Objective(Strict):
         encoded = self._encoded(dictionary, x, situation.selection)
         y, error = reconstructed(self.reconstruction, dictionary, encoded, x, target, situation.step)
         weighted = penalty(self.penalty, dictionary, encoded, situation.strength, situation.data)
-        dead = Dead(situation.dead, situation.n_dead)
-        auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, target, y.detach(), dead, situation.data)
+        auxiliary = auxiliary_loss(self.auxiliary, dictionary, x, target, y.detach(), situation.dead, situation.data)
         gate = gate_loss(self.gate, dictionary, encoded, target)
         total = error + weighted + gate + auxiliary
         code = narrowed(dictionary, encoded.code) if isinstance(self.reconstruction, MultiTopK) else encoded.code

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from sae.dictionary import Dictionary, JumpRelu, MatchingPursuit
 from sae.kernels.marks import places
+from sae.objective import Dead
 
 RUN_SHARE = 1 / 200
 RESAMPLE_SHARE = 1 / 20
@@ -53,7 +54,7 @@ def is_dead(tokens_since_fired: Int64[Tensor, "d_sae"], after: int) -> Bool[Tens
     return tokens_since_fired >= after
 
 
-def dead_after(
+def n_dead_after(
     tokens_since_fired: Int64[Tensor, "d_sae"], fired: Bool[Tensor, "d_sae"], n_tokens: int, after: int
 ) -> Int64[Tensor, ""]:
     """How many latents will be dead once a batch is counted."""
@@ -77,15 +78,15 @@ def known(counted: Counted | None, tokens_since_fired: Int64[Tensor, "d_sae"], a
 
 
 @torch.no_grad()
-def hold_back(dictionary: Dictionary, dead: Bool[Tensor, "d_sae"], n_dead: int | None = None) -> None:
+def hold_back(dictionary: Dictionary, dead: Dead) -> None:
     """Shortens the encoder rows of dead latents to the mean norm of the others, and lowers their biases to the mean, in
-    place; unit rows of matching pursuit are what they are. With `n_dead`, how many are dead, no GPU is asked for it.
+    place; unit rows of matching pursuit are what they are.
     """
-    latents = places(dead, n_dead)
-    if not 0 < len(latents) < len(dead) or isinstance(dictionary.config.activation, MatchingPursuit):
+    latents, d_sae = places(dead.marks, dead.n), len(dead.marks)
+    if not 0 < len(latents) < d_sae or isinstance(dictionary.config.activation, MatchingPursuit):
         return
     norms = dictionary.encoder_rows.norm(dim=1)
-    others = places(~dead, len(dead) - len(latents))
+    others = places(~dead.marks, d_sae - len(latents))
     shorter = (norms[others].mean() / norms[latents]).clamp(max=1)
     dictionary.encoder_rows[latents] *= shorter[:, None]
     bias = dictionary.b_enc

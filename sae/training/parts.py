@@ -92,7 +92,7 @@ def backward(
         raise InputError(f"train.accumulate {passes.accumulate}: there are only {len(batch.x)} tokens to divide")
     data, n_tokens = situation.data, situation.data.total(len(batch.x))
     extra = term / data.size
-    numbers, fired, reconstructed = [], torch.zeros_like(situation.dead), []
+    numbers, fired, reconstructed = [], torch.zeros_like(situation.dead.marks), []
     for x, target in zip(*(part.tensor_split(passes.accumulate) for part in batch), strict=True):
         with torch.autocast(x.device.type, passes.precision, enabled=passes.precision != torch.float32):
             loss = passes.objective.loss(dictionary, x, target, situation)

@@ -10,7 +10,7 @@ from torch import Tensor
 from sae.dictionary import BatchTopK, Dictionary
 from sae.dictionary.scale import Scales
 from sae.kernels import AdamStep
-from sae.objective import Objective, Situation
+from sae.objective import Dead, Objective, Situation
 from sae.parallel import Mesh
 from sae.training import dead, levels
 from sae.training.controller import L0Controller
@@ -99,24 +99,22 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
     assert recipe.mesh.dictionary.size == 1, "training does not divide latents"
     batch = scaled(dictionary.config, state.scales, activations.to(state.tokens_since_fired.device, non_blocking=True))
     is_dead = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
-    n_dead = dead.known(state.n_dead, state.tokens_since_fired, recipe.dead_after)
-    n_dead = int(is_dead.sum()) if n_dead is None else n_dead
-    situation = Situation(is_dead, state.controller.strength, state.step, data, recipe.selection, n_dead)
+    gone = Dead(is_dead, dead.known(state.n_dead, state.tokens_since_fired, recipe.dead_after))
+    situation = Situation(gone, state.controller.strength, state.step, data, recipe.selection)
     term = recipe.term.loss(dictionary, state.scales, state.step)
     passed = backward(dictionary, batch, term, situation, Passes(recipe.objective, recipe.accumulate, recipe.precision))
     n_tokens = data.total(len(batch.x))
     heard = _moved(state, batch, passed, recipe, n_tokens)
     r = levels.weight(recipe.schedule, state.step)
     if recipe.hold_dead:
-        dead.hold_back(dictionary, is_dead, n_dead)
+        dead.hold_back(dictionary, gone)
         if r == 0:
             dead.sink(dictionary, is_dead)
     _keep_count(state, passed, heard, n_tokens, recipe)
     levels.follow(dictionary, state.controller, r)
     if is_due(recipe.resampling, state.step, recipe.schedule.n_steps):
-        gone = dead.is_dead(state.tokens_since_fired, recipe.dead_after)
         residual = torch.cat(data.gather(batch.target - passed.reconstructed))
-        resample(state, residual, gone, recipe.resampling)
+        resample(state, residual, dead.is_dead(state.tokens_since_fired, recipe.dead_after), recipe.resampling)
     return Stepped(batch, passed.terms, passed.fired, heard.gradient_norm)
 
 
@@ -126,7 +124,7 @@ def _moved(state: State, batch: Batch, passed: Passed, recipe: Recipe, n_tokens:
     how = recipe.adam._replace(rate=recipe.schedule.rate(state.step))
     try:
         norm = descend(state.dictionary, state.optimiser, how, recipe.rows, passed.terms.total)
-        n_dead = dead.dead_after(state.tokens_since_fired, passed.fired, n_tokens, recipe.dead_after)
+        n_dead = dead.n_dead_after(state.tokens_since_fired, passed.fired, n_tokens, recipe.dead_after)
         asked = torch.stack([norm.double(), passed.terms.l0, n_dead.double()])
         heard = Heard(*asked.tolist())
         if not math.isfinite(heard.gradient_norm):

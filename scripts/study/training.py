@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sae.core.random import generator
 from sae.dictionary import Dictionary
-from sae.objective import Situation
+from sae.objective import Dead, Situation
 from sae.synthetic import truth_scores
 from sae.training import TrainConfig, initial, result
 from sae.training import dead as dead_latents
@@ -72,7 +72,7 @@ def _train_otherwise(other: Other, state: State, config: TrainConfig, recipe: Re
         batch = scaled(
             state.dictionary.config, state.scales, rows.batch((config.seed or 0) * 7919 + state.step, config.batch)
         )
-        dead = dead_latents.is_dead(state.tokens_since_fired, recipe.dead_after)
+        dead = Dead(dead_latents.is_dead(state.tokens_since_fired, recipe.dead_after))
         passed = backward(state.dictionary, batch, nothing, Situation(dead, 0.0, state.step), passes)
         keep_across(state.dictionary)
         other.descend(rate(state.step))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sae.dictionary import Dictionary, JumpRelu
-from sae.objective import AuxK, Objective, Situation
+from sae.objective import AuxK, Dead, Objective, Situation
 from sae.objective.gate import gate_loss
 from sae.training import State
 from sae.training.presets import objective_of
@@ -35,7 +35,7 @@ def problem(learner) -> tuple[Dictionary, Batch, Objective]:
 
 def loss_of(problem: tuple[Dictionary, Batch, Objective]) -> Tensor:
     dictionary, batch, objective = problem
-    return objective.loss(dictionary, batch.x, batch.target, Situation(NONE_DEAD, STRENGTH, step=3)).total
+    return objective.loss(dictionary, batch.x, batch.target, Situation(Dead(NONE_DEAD), STRENGTH, step=3)).total
 
 
 def held_loss(problem: tuple[Dictionary, Batch, Objective], frozen: Dictionary) -> Tensor:
@@ -125,7 +125,7 @@ def test_auxk_against_its_surrogate(problem):
     dictionary, batch, objective = problem
     assert isinstance(objective.auxiliary, AuxK)
     dead = torch.arange(32) < 12
-    loss = objective.loss(dictionary, batch.x, batch.target, Situation(dead, STRENGTH, step=3))
+    loss = objective.loss(dictionary, batch.x, batch.target, Situation(Dead(dead), STRENGTH, step=3))
     x = dictionary.centred(batch.x).detach()
     residual = (batch.target - loss.reconstructed).detach()
     k = min(objective.auxiliary.k, max(1, int(12 * objective.auxiliary.share)))

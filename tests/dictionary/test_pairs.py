@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sae.dictionary import Dictionary, DictionaryConfig, Gated, JumpRelu, Relu, thresholds
 from sae.kernels import DenseCode, RaggedCode
-from sae.objective import GateReconstruction, Objective, Situation, StepL0, Tanh, TargetL0, WeightedL1
+from sae.objective import Dead, GateReconstruction, Objective, Situation, StepL0, Tanh, TargetL0, WeightedL1
 
 CASES = [
     pytest.param(Relu(), Objective(penalty=WeightedL1()), id="relu"),
@@ -43,7 +43,9 @@ def whole_or_pairs(
     dictionary, x = build_one
     dictionary.zero_grad()
     x = x.clone().requires_grad_()
-    loss = objective.loss(dictionary, x, x.detach(), Situation(torch.zeros(D_SAE, dtype=torch.bool), strength=0.3))
+    loss = objective.loss(
+        dictionary, x, x.detach(), Situation(Dead(torch.zeros(D_SAE, dtype=torch.bool)), strength=0.3)
+    )
     loss.total.backward()
     gradients = {"x": x.grad} | {name: p.grad for name, p in dictionary.named_parameters()}
     return loss, gradients

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sae.dictionary import Dictionary, DictionaryConfig, TopK
-from sae.objective import AuxK, NoAuxiliary, Objective, Situation
+from sae.objective import AuxK, Dead, NoAuxiliary, Objective, Situation
 
 
 def problem() -> tuple[Dictionary, torch.Tensor]:
@@ -18,6 +18,7 @@ def problem() -> tuple[Dictionary, torch.Tensor]:
 
 
 DEAD = torch.arange(32) < 10
+SITUATION = Situation(Dead(DEAD))
 NONE = torch.zeros(32, dtype=torch.bool)
 
 
@@ -33,7 +34,7 @@ def unexplained(dictionary: Dictionary, x: torch.Tensor, k: int) -> torch.Tensor
 
 def test_the_parts_add_up():
     dictionary, x = problem()
-    loss = Objective(auxiliary=AuxK(k=4)).loss(dictionary, x, x, Situation(DEAD))
+    loss = Objective(auxiliary=AuxK(k=4)).loss(dictionary, x, x, SITUATION)
     torch.testing.assert_close(loss.total, loss.reconstruction + loss.auxiliary)
     torch.testing.assert_close(loss.reconstruction, (x - dictionary(x)).square().mean())
     torch.testing.assert_close(loss.reconstructed, dictionary(x))
@@ -43,7 +44,7 @@ def test_auxk_is_the_papers():
     dictionary, x = problem()
     with torch.no_grad():
         dictionary.b_enc[:] += 20  # the dead stay unselected, with pre-activations of both signs
-    loss = Objective(auxiliary=AuxK(k=4, coefficient=0.25)).loss(dictionary, x, x, Situation(DEAD))
+    loss = Objective(auxiliary=AuxK(k=4, coefficient=0.25)).loss(dictionary, x, x, SITUATION)
     torch.testing.assert_close(loss.auxiliary, 0.25 * unexplained(dictionary, x, 4))
 
 
@@ -51,7 +52,7 @@ def test_auxk_gives_encoder_and_decoder_of_dead_latents_a_gradient_and_nobody_el
     dictionary, x = problem()
     with torch.no_grad():
         dictionary.b_enc[:] += 20
-    Objective(auxiliary=AuxK(k=4)).loss(dictionary, x, x, Situation(DEAD)).auxiliary.backward()
+    Objective(auxiliary=AuxK(k=4)).loss(dictionary, x, x, SITUATION).auxiliary.backward()
     for parameter in (dictionary.encoder_rows, dictionary.W_dec, dictionary.b_enc):
         assert parameter.grad is not None
         norms = parameter.grad.flatten(1).norm(dim=1) if parameter.ndim > 1 else parameter.grad.abs()
@@ -65,14 +66,14 @@ def test_auxk_gives_encoder_and_decoder_of_dead_latents_a_gradient_and_nobody_el
 )
 def test_absence_is_zero(auxiliary, dead):
     dictionary, x = problem()
-    loss = Objective(auxiliary=auxiliary).loss(dictionary, x, x, Situation(dead))
+    loss = Objective(auxiliary=auxiliary).loss(dictionary, x, x, Situation(Dead(dead)))
     assert loss.auxiliary == 0
     assert torch.equal(loss.total, loss.reconstruction)
 
 
 def test_fewer_dead_latents_than_k_aux_use_all_of_them():
     dictionary, x = problem()
-    few, many = (Objective(auxiliary=AuxK(k=k)).loss(dictionary, x, x, Situation(DEAD)).auxiliary for k in (10, 1000))
+    few, many = (Objective(auxiliary=AuxK(k=k)).loss(dictionary, x, x, SITUATION).auxiliary for k in (10, 1000))
     torch.testing.assert_close(few, many)
 
 
@@ -81,9 +82,7 @@ def test_a_share_of_the_dead_is_a_smaller_k():
     n = int(DEAD.sum())
     for share, k in ((0.5, n // 2), (1 / n, 1), (0.01, 1), (1.0, n)):
         losses = (AuxK(k=1000, share=share), AuxK(k=k))
-        a, b = (
-            Objective(auxiliary=auxiliary).loss(dictionary, x, x, Situation(DEAD)).auxiliary for auxiliary in losses
-        )
+        a, b = (Objective(auxiliary=auxiliary).loss(dictionary, x, x, SITUATION).auxiliary for auxiliary in losses)
         assert a == b
 
 
@@ -93,4 +92,4 @@ def test_a_perfect_reconstruction_has_no_auxiliary_loss():
         dictionary.b_enc[:] = -1e3
         dictionary.b_dec[:] = x[0]
     same = x[:1].expand(5, 8)
-    assert Objective(auxiliary=AuxK(k=4)).loss(dictionary, same, same, Situation(DEAD)).auxiliary == 0
+    assert Objective(auxiliary=AuxK(k=4)).loss(dictionary, same, same, SITUATION).auxiliary == 0

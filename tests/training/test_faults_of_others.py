@@ -29,7 +29,7 @@ import sae
 from sae.core.measures import fvu
 from sae.dictionary import Dictionary, DictionaryConfig, JumpRelu, TopK
 from sae.dictionary.jumprelu import active
-from sae.objective import AuxK, MeanSquare, MultiTopK, Nested, Objective, Situation
+from sae.objective import AuxK, Dead, MeanSquare, MultiTopK, Nested, Objective, Situation
 from sae.synthetic import Synthetic, SyntheticConfig
 from sae.training import State, TrainConfig, checkpoint, initial, loop, result
 from sae.training.initialise import start_of
@@ -74,7 +74,7 @@ def random_topk(k: int = 3) -> Dictionary:
 
 def loss_of(dictionary: Dictionary, objective: Objective, dead: torch.Tensor = NONE):
     x = DATA.batch(0)
-    return objective.loss(dictionary, x, x, Situation(dead))
+    return objective.loss(dictionary, x, x, Situation(Dead(dead)))
 
 
 def test_auxk_reaches_the_encoder_of_the_dead():
@@ -92,7 +92,7 @@ def test_multi_topk_reaches_the_encoder_of_latents_beyond_k():
     order = pre.argsort(descending=True)
     beyond = order[3:12][pre[order[3:12]] > 0]
     assert len(beyond) > 3
-    Objective(reconstruction=MultiTopK()).loss(dictionary, x, x, Situation(NONE)).total.backward()
+    Objective(reconstruction=MultiTopK()).loss(dictionary, x, x, Situation(Dead(NONE))).total.backward()
     assert dictionary.encoder_rows.grad is not None
     assert (dictionary.encoder_rows.grad[beyond].norm(dim=1) > 0).all()
 

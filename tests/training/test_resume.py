@@ -10,7 +10,7 @@ import sae
 from sae.core.errors import InputError
 from sae.core.metrics import JsonLines
 from sae.synthetic import Synthetic, SyntheticConfig
-from sae.training import State, TrainConfig, checkpoint, cut_back, initial, loop, result
+from sae.training import State, TrainConfig, checkpoint, cut_back, dead, initial, loop, result
 from sae.training.snapshot import tensors_of, values_of
 from tests.training.presets import TRAINED, places_of
 
@@ -199,3 +199,20 @@ def test_a_changed_number_in_the_record_is_damage_and_makes_room(tmp_path: Path)
     kept = checkpoint.save(state, config, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [kept.name]
     assert checkpoint.latest(tmp_path, config).state is not None
+
+
+def test_what_is_counted_of_dead_latents_is_in_no_checkpoint_and_counted_again_after_other_tokens():
+    state = run_steps(start(), 12)
+    assert state.n_dead is not None
+    assert "n_dead" not in values_of(state)
+    assert dead.known(state.n_dead, state.tokens_since_fired, 128) == state.n_dead.n
+    assert dead.known(state.n_dead, state.tokens_since_fired, 64) is None
+    state.tokens_since_fired[0] += 1
+    assert dead.known(state.n_dead, state.tokens_since_fired, 128) is None
+
+
+def run_steps(state: State, n_steps: int) -> State:
+    for progress in loop(state, DATA, CONFIG):
+        if progress.step == n_steps:
+            break
+    return state

@@ -32,12 +32,16 @@ ON_A_PROCESSOR = ("checks.py", 'int(state["step"])')
 """Files and lines: the last reads Adam's counters of steps, which stay there."""
 
 
-class Operators(TorchDispatchMode):
-    """Counts operators that make a GPU answer, by the line of `sae` that they come from."""
+class Noting:
+    """A mode that notes what makes a GPU answer, by the line of `sae` that it comes from."""
 
     def __init__(self, found: Counter[str]) -> None:
         super().__init__()
         self._found = found
+
+
+class Operators(Noting, TorchDispatchMode):
+    """Operators of torch."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -52,12 +56,8 @@ class Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class Readings(TorchFunctionMode):
-    """The same for tensors read as numbers of Python."""
-
-    def __init__(self, found: Counter[str]) -> None:
-        super().__init__()
-        self._found = found
+class Readings(Noting, TorchFunctionMode):
+    """Tensors read as numbers of Python."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
