@@ -21,9 +21,16 @@ class Attach(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, loops: Loops, pairs: Pairs, x: Tensor, rows: Tensor, bias: Tensor, centre: Tensor | None
+        ctx: Any,
+        loops: Loops,
+        pairs: Pairs,
+        x: Tensor,
+        rows: Tensor,
+        bias: Tensor,
+        centre: Tensor | None,
+        read_in: torch.dtype,
     ) -> Tensor:
-        ctx.loops = loops
+        ctx.loops, ctx.read_in = loops, read_in
         ctx.save_for_backward(x, rows, pairs.indices, pairs.starts)
         return pairs.values.view_as(pairs.values)
 
@@ -34,10 +41,10 @@ class Attach(torch.autograd.Function):
         _, _, wants_x, *wants_parameters = ctx.needs_input_grad
         grad_x = ctx.loops.bag(indices, starts, rows, grad) if wants_x else None
         if not any(wants_parameters):
-            return None, None, grad_x, None, None, None
-        sums = ctx.loops.by_latent(Pairs(grad, indices, starts), x, len(rows))
+            return None, None, grad_x, None, None, None, None
+        sums = ctx.loops.by_latent(Pairs(grad, indices, starts), x.to(ctx.read_in), len(rows))
         grad_centre = -(sums.totals @ rows) if ctx.needs_input_grad[5] else None
-        return None, None, grad_x, sums.rows, sums.totals, grad_centre
+        return None, None, grad_x, sums.rows, sums.totals, grad_centre, None
 
 
 class Decode(torch.autograd.Function):
@@ -45,19 +52,25 @@ class Decode(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, loops: Loops, values: Tensor, indices: Tensor, starts: Tensor, W_dec: Tensor
+        ctx: Any,
+        loops: Loops,
+        values: Tensor,
+        indices: Tensor,
+        starts: Tensor,
+        W_dec: Tensor,
+        read_in: torch.dtype,
     ) -> Tensor:
-        ctx.loops = loops
-        ctx.save_for_backward(values, indices, starts, W_dec)
-        return loops.bag(indices, starts, W_dec, values)
+        ctx.loops, rows = loops, W_dec.to(read_in)
+        ctx.save_for_backward(values, indices, starts, rows)
+        return loops.bag(indices, starts, rows, values)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        values, indices, starts, W_dec = ctx.saved_tensors
-        grad = grad.contiguous()
-        grad_values = dots(ctx.loops, grad, W_dec, indices, starts) if ctx.needs_input_grad[1] else None
+        values, indices, starts, rows = ctx.saved_tensors
+        grad = grad.contiguous().to(rows.dtype)
+        grad_values = dots(ctx.loops, grad, rows, indices, starts) if ctx.needs_input_grad[1] else None
         grad_W = None
         if ctx.needs_input_grad[4]:
-            grad_W = ctx.loops.by_latent(Pairs(values, indices, starts), grad, len(W_dec)).rows
-        return None, grad_values, None, None, grad_W
+            grad_W = ctx.loops.by_latent(Pairs(values, indices, starts), grad, len(rows)).rows
+        return None, grad_values, None, None, grad_W, None

@@ -59,20 +59,8 @@ class AdamStep(NamedTuple):
 class Loops(ABC):
     """Every sum has a fixed order, so equal runs give equal bits."""
 
-    def encode(
-        self,
-        x: Float[Tensor, "token d"],
-        rows: Float[Tensor, "d_sae d"],
-        bias: Float[Tensor, "d_sae"],
-        values: Float[Tensor, "token k"],
-        indices: Int64[Tensor, "token k"],
-    ) -> bool:
-        """Writes the k largest of x · rows + bias, in descending order, where product and choice are one kernel.
-
-        Returns:
-            whether they are: else nothing was done, and the product is to be made first (`select`).
-        """
-        return False
+    takes_narrow_rows = False
+    """Whether rows of less precision than weights and sums are read as they are; so autocast's are."""
 
     @abstractmethod
     def select(

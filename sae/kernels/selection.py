@@ -30,20 +30,27 @@ Rows = Float[Tensor, "d_sae d_in"]
 Vector = Float[Tensor, "d_sae"]
 
 
-def largest_of_tokens(loops: Loops, x: Tokens, rows: Rows, bias: Vector, k: int, selection: torch.dtype) -> Pairs:
+def largest_of_tokens(
+    loops: Loops,
+    x: Tokens,
+    rows: Rows,
+    bias: Vector,
+    k: int,
+    selection: torch.dtype,
+    read_in: torch.dtype | None = None,
+) -> Pairs:
     """The k largest pre-activations of each token, in descending order.
 
     With a `selection` of less precision than x, latents are chosen by pre-activations of that precision and their
-    values computed anew in the precision of x.
+    values computed anew, from x and rows as they are, or in the precision `read_in` where that is the selection's.
     """
     values = x.new_empty(len(x), k)
     indices = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
     coarse = x.to(selection), rows.to(selection)
-    if not loops.encode(*coarse, bias, values, indices):
-        for part, block in _blocks(*coarse):
-            loops.select(block, bias, values[part], indices[part])
+    for part, block in _blocks(*coarse):
+        loops.select(block, bias, values[part], indices[part])
     if selection != x.dtype:
-        loops.refine(x, rows, bias, values, indices)
+        loops.refine(*(coarse if read_in == selection else (x, rows)), bias, values, indices)
     starts = even_bounds(indices.numel(), k, x.device)
     return Pairs(values.flatten(), indices.flatten(), starts)
 

@@ -59,9 +59,9 @@ class Spelling:
         check_k("largest", k, len(encoder_rows))
         flat = _centred(x, centre)
         fixed = flat.detach(), encoder_rows.detach(), b_enc.detach()
-        pairs = selected.largest_of_tokens(self.loops, *fixed, k, selection or precision(x))
+        pairs = selected.largest_of_tokens(self.loops, *fixed, k, selection or precision(x), self._read_in(x))
         check_overflow(pairs.values, x)
-        values = Attach.apply(self.loops, pairs, flat, encoder_rows, b_enc, centre)
+        values = Attach.apply(self.loops, pairs, flat, encoder_rows, b_enc, centre, self._read_in(x))
         assert isinstance(values, Tensor)
         shape = (*x.shape[:-1], k)
         return FixedCode(values.view(shape), pairs.indices.view(shape), len(encoder_rows))
@@ -189,16 +189,20 @@ class Spelling:
             self.loops.adam(slot, scale, how)
         return norm
 
+    def _read_in(self, tensor: Tensor) -> torch.dtype:
+        """The precision in which rows are read for single pairs: autocast's, if these loops gain by that."""
+        return precision(tensor) if self.loops.takes_narrow_rows else tensor.dtype
+
     def _ragged(
         self, pairs: Pairs, x: Tensor, rows: Tensor, bias: Tensor, centre: Tensor | None, shape: Sequence[int]
     ) -> RaggedCode:
-        values = Attach.apply(self.loops, pairs, x, rows, bias, centre)
+        values = Attach.apply(self.loops, pairs, x, rows, bias, centre, self._read_in(x))
         assert isinstance(values, Tensor)
         return RaggedCode(values, pairs.indices, pairs.starts, tuple(shape), len(rows))
 
     def _decoded(self, pairs: Pairs, W_dec: Tensor, shape: Sequence[int]) -> Tensor:
         check_pairs(*pairs, len(W_dec))
-        y = Decode.apply(self.loops, *pairs, W_dec)
+        y = Decode.apply(self.loops, *pairs, W_dec, self._read_in(W_dec))
         assert isinstance(y, Tensor)
         check_overflow(y, pairs.values, W_dec)
         return y if len(shape) == 1 else y.view(*shape, W_dec.shape[-1])

@@ -80,7 +80,8 @@ def descend(
     slots = [_slot(optimiser, p, p in unit) for p in dictionary.parameters() if p.grad is not None]
     levels = _levels(dictionary) if rows.quick_levels else []
     before = [level.clone() for level in levels]
-    slots[0].gradient.add_(0 * loss)  # a loss that is no number leaves no gradient to go along
+    # A loss that is no number leaves no gradient to go along: the smallest, for the norm is that of all.
+    min((slot.gradient for slot in slots), key=torch.Tensor.numel).add_(0 * loss)
     norm = kernels.descend(slots, how)
     for level, start in zip(levels, before, strict=True):
         further = torch.lerp(start, level, math.sqrt(dictionary.d_in))

@@ -111,19 +111,18 @@ def backward(
 @torch.no_grad()
 def _numbers(dictionary: Dictionary, loss: Loss, extra: Tensor, share: float) -> Float64[Tensor, "number"]:
     """One part's contribution to `Terms`."""
-    means = (loss.total, loss.reconstruction, loss.auxiliary, loss.penalty, loss.gate)
-    total, *others = (share * value.double() for value in means)
+    means = torch.stack([loss.total, loss.reconstruction, loss.auxiliary, loss.penalty, loss.gate])
+    total, *others = (share * means.double()).unbind()
     l0 = share * loss.code.l0().double().mean()
-    smallest = _smallest(dictionary, loss.code)
-    has = smallest.isfinite()
-    ends = (extra.double(), l0, torch.where(has, smallest, 0), has.double())
-    return torch.stack([total + extra, *others, *ends])
+    return torch.stack([total + extra, *others, extra.double(), l0, *_smallest(dictionary, loss.code)])
 
 
-def _smallest(dictionary: Dictionary, code: Code) -> Float64[Tensor, ""]:
-    """The smallest value that BatchTopK selected; infinite where it selected none, and for other activations."""
-    none = torch.full((1,), torch.inf, dtype=torch.float64, device=code.values.device)
+def _smallest(dictionary: Dictionary, code: Code) -> Float64[Tensor, "2"]:
+    """The smallest value that BatchTopK selected, and 1; zeros where it selected none, and for other activations."""
     if not isinstance(dictionary.config.activation, BatchTopK):
-        return none[0]
+        return torch.zeros(2, dtype=torch.float64, device=code.values.device)
     selected = code.values.detach().double().flatten()
-    return torch.cat([selected.where(selected > 0, none), none]).amin()
+    none = selected.new_full((1,), torch.inf)
+    smallest = torch.cat([selected.where(selected > 0, none), none]).amin()
+    has = smallest.isfinite()
+    return torch.stack([torch.where(has, smallest, 0), has.double()])

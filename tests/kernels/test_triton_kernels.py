@@ -4,14 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae.core.errors import InputError
 from sae.kernels import AdamStep, choice, dispatch, reference
 from tests.kernels.test_descend import check_nothing_moves, slots, with_narrow_moments
 from tests.kernels.test_ragged_kernels import problem
 
 pytest.importorskip("triton", reason="no package triton here")
 from sae.kernels import triton_ops
-from sae.kernels.triton_ops import dots, fused, select
+from sae.kernels.triton_ops import select
 
 
 def run(kernel, leaves: tuple[Tensor, ...], encode, k: int):
@@ -84,58 +83,60 @@ def test_ties_and_what_is_no_number(monkeypatch, k):
     assert values[2, 0].isnan()
 
 
-@pytest.mark.parametrize(
-    ("dtype", "k", "crowded"),
-    [
-        pytest.param(torch.float32, 3, False, id="nothing is missed"),
-        pytest.param(torch.float32, 5, True, id="a tile keeps too little"),
-        pytest.param(torch.bfloat16, 3, True, id="bfloat16"),
-    ],
-)
-def test_product_and_choice_as_one(monkeypatch, dtype, k, crowded):
-    for name, size in {"TILE": 16, "KEPT": 2, "TOKENS": 16, "COLUMNS": 16}.items():
-        monkeypatch.setattr(fused, name, size)
-    x, rows, bias, _ = problem((1, 18, 100), dtype, 1, False)
-    x, n_tiles = x.reshape(-1, x.shape[-1]), -(-len(rows) // 16)
-    bias = torch.where(torch.arange(100) % n_tiles == 2, bias + 9 * crowded, bias)
-    values, indices = torch.empty(len(x), k), torch.empty(len(x), k, dtype=torch.int64)
-    fused.largest(x, rows, bias, values, indices)
-    pre = x.float() @ rows.float().T + bias
-    torch.testing.assert_close(values, pre.topk(k).values, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(values, pre.gather(1, indices), rtol=1e-4, atol=1e-4)
-    assert all(len(set(row.tolist())) == k for row in indices)
+@pytest.mark.parametrize(("d_sae", "k"), [(40, 3), (300, 7), (90, 60), (64, 64)])
+def test_a_choice_is_the_sort_s(d_sae, k):
+    g = torch.Generator().manual_seed(d_sae)
+    pre = torch.randn(5, d_sae, generator=g).mul(2).round()  # many are equal
+    pre[1, ::7], pre[2, 3], pre[3] = -torch.inf, torch.inf, -0.0
+    bias = torch.randn(d_sae, generator=g).round()
+    values, indices = torch.empty(5, k), torch.empty(5, k, dtype=torch.int64)
+    select.select(pre, bias, values, indices)
+    select.order(values, indices)
+    expected = (pre + bias).sort(dim=1, descending=True, stable=True)
+    assert values.equal(expected.values[:, :k])
+    assert indices.equal(expected.indices[:, :k])
 
 
-@pytest.mark.parametrize("crowded", [False, True])
-def test_a_fused_choice_keeps_what_is_no_number(monkeypatch, crowded):
-    for name, size in {"TILE": 16, "KEPT": 2, "TOKENS": 16, "COLUMNS": 16}.items():
-        monkeypatch.setattr(fused, name, size)
-    rows, values, indices = torch.randn(64, 4), torch.empty(1, 4), torch.empty(1, 4, dtype=torch.int64)
-    bias = 20.0 * crowded * (torch.arange(64) % 4 == 1)
-    bias[38] = torch.nan
-    fused.largest(torch.ones(1, 4), rows, bias, values, indices)
-    assert values[0, 0].isnan()
-    assert indices[0, 0] == 38
-    best = (rows.sum(1) + bias).nan_to_num(-torch.inf).topk(3)
-    torch.testing.assert_close(values[0, 1:], best.values)
-    assert indices[0, 1:].equal(best.indices)
+@pytest.mark.parametrize("limit", [("MOST", 32), ("AT_ONCE", 4)])
+def test_more_than_a_program_holds_is_left_to_torch(monkeypatch, limit):
+    monkeypatch.setattr(select, *limit)
+    pre, values, indices = torch.randn(3, 70), torch.empty(3, 9), torch.empty(3, 9, dtype=torch.int64)
+    if limit[0] == "MOST":
+        select.select(pre, torch.zeros(70), values, indices)
+    else:
+        values.copy_(pre[:, :9])
+        indices.copy_(torch.arange(9).expand(3, 9))
+        pre = values.clone()
+    select.order(values, indices)
+    assert values.equal(pre.topk(9).values)
+    assert values.equal(pre.gather(1, indices))
 
 
-def test_a_fused_choice_of_latents_at_minus_infinity_names_each_once(monkeypatch):
-    for name, size in {"TILE": 16, "KEPT": 4, "TOKENS": 16, "COLUMNS": 16}.items():
-        monkeypatch.setattr(fused, name, size)
-    bias = torch.full((64,), -torch.inf)
-    bias[:2] = 0.0
-    values, indices = torch.empty(2, 5), torch.empty(2, 5, dtype=torch.int64)
-    fused.largest(torch.ones(2, 4), torch.ones(64, 4), bias, values, indices)
-    assert values.tolist() == [[4.0, 4.0, *[-torch.inf] * 3]] * 2
-    assert all(len(set(row.tolist())) == 5 for row in indices)
+def test_autocast_s_rows_are_read_as_they_are():
+    x, rows, bias, W_dec = (leaf.requires_grad_() for leaf in problem((2, 16, 66), torch.float32, 0, False))
+    found = []
+    for kernel in (triton_ops, reference):
+        with torch.autocast("cpu", torch.bfloat16):
+            code = kernel.encode_topk(x, rows, bias, 4)
+            y = kernel.sparse_decode(code, W_dec)
+        assert y.dtype == torch.float32 or kernel is reference
+        y.float().square().sum().backward()
+        found.append([code.dense(), y.float(), *(leaf.grad for leaf in (rows, bias, W_dec))])
+        for leaf in (x, rows, bias, W_dec):
+            leaf.grad = None
+    for a, b in zip(*found, strict=True):
+        assert (a - b).norm() < 0.03 * b.norm()
+    assert not found[0][1].equal(found[1][1])
 
 
-def test_rows_that_are_too_wide_are_refused():
-    wide = torch.ones(1, dots.WIDEST + 1)
-    with pytest.raises(InputError, match=f"kernel dots takes rows of at most {dots.WIDEST}"):
-        dots.dots(wide, wide, torch.zeros(1, dtype=torch.int64), torch.tensor([0, 1]))
+def test_one_code_s_latents_are_sorted_once(monkeypatch):
+    sorts, sort = [], torch.sort
+    monkeypatch.setattr(torch, "sort", lambda *args, **kwargs: sorts.append(args) or sort(*args, **kwargs))
+    leaves = problem((2, 5, 40), torch.float32, 0, False)
+    run(triton_ops, leaves, ENCODERS["topk"], 3)
+    assert len(sorts) == 1
+    run(triton_ops, leaves, ENCODERS["topk"], 3)
+    assert len(sorts) == 2
 
 
 def test_the_environment_names_them(monkeypatch):

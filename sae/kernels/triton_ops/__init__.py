@@ -1,8 +1,7 @@
 """The sparse path's loops in Triton, for a GPU; under `TRITON_INTERPRET=1` also on a processor, to be tested.
 
-The encoder's product is torch's, or one with the choice of latents where activations are narrow (`fused`). No kernel of
-TopK waits for the host; the trainer's step does once, at its end (`sae.training.step.Heard`). Same functions as
-`sae.kernels.reference`; importing this needs the package triton.
+The encoder's product is torch's. No kernel of TopK waits for the host; the trainer's step does once, at its end
+(`sae.training.step.Heard`). Same functions as `sae.kernels.reference`; importing this needs the package triton.
 """
 
 from sae.kernels.spelling import Spelling

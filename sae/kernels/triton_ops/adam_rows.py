@@ -4,8 +4,8 @@ Kingma and Ba 2015, arXiv:1412.6980, algorithm 1; what is done to rows of unit n
 clipping scale stays on the device, so that no step waits for the host.
 """
 
-# pyright: reportArgumentType=false
-# (a kernel declares its constants as constexpr and is given numbers)
+# pyright: reportArgumentType=false, reportCallIssue=false
+# (a kernel declares its constants as constexpr and is given numbers; its tensors are a tuple's parts)
 
 import torch
 import triton
@@ -19,6 +19,8 @@ from sae.kernels.rounding import seed_of
 
 WIDEST = 2048
 """Columns at a time."""
+SHARE = 1024
+"""Of a vector that is one row: so many numbers for each program, where that divides it."""
 
 
 @triton.jit
@@ -84,11 +86,15 @@ def _adam(
             tl.store(parameter + row * d + column, (p * inverse).to(parameter.dtype.element_ty), mask=column < d_moved)
 
 
-def squares(gradient: Float[Tensor, "row d"], unit_rows: Float[Tensor, "row d"] | None) -> Float[Tensor, "row"]:
-    """Σ gradient² of each row; the part along `unit_rows`, where given, is removed first, in place."""
-    n, d = gradient.shape
+def squares(gradient: Float[Tensor, "row d"], unit_rows: Float[Tensor, "row d"] | None) -> Float[Tensor, "part"]:
+    """Σ gradient² of each row, or of parts of a long one; what lies along `unit_rows`, if any, is removed first, in
+    place.
+    """
     if not gradient.is_contiguous():
         raise InputError("the kernel squares takes a contiguous gradient only")
+    if unit_rows is None:
+        gradient = _divided(gradient)
+    n, d = gradient.shape
     out = gradient.new_empty(n, dtype=torch.float32)
     rows = gradient if unit_rows is None else unit_rows
     _squares[(n,)](gradient, rows, out, d, UNIT=unit_rows is not None, WIDTH=_width(d))
@@ -97,14 +103,21 @@ def squares(gradient: Float[Tensor, "row d"], unit_rows: Float[Tensor, "row d"] 
 
 def adam(slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:
     """Moves the rows along their gradient times `scale`, in place; not where that is no number."""
-    n, d = slot.parameter.shape
     if not all(tensor.is_contiguous() for tensor in slot[:4]):
         raise InputError("the kernel adam takes contiguous tensors only")
+    tensors = slot[:4] if slot.unit else [_divided(tensor) for tensor in slot[:4]]
+    n, d = tensors[0].shape
     rate = how.rate / (1 - how.beta1**slot.n_steps)
     correction = (1 - how.beta2**slot.n_steps) ** -0.5
     numbers = rate, how.beta1, how.beta2, correction, how.epsilon
     seed, narrow = seed_of(slot.n_steps), slot.mean.dtype == torch.bfloat16
-    _adam[(n,)](*slot[:4], scale, d, *numbers, seed, UNIT=slot.unit, NARROW=narrow, WIDTH=_width(d))
+    _adam[(n,)](*tensors, scale, d, *numbers, seed, UNIT=slot.unit, NARROW=narrow, WIDTH=_width(d))
+
+
+def _divided(rows: Float[Tensor, "row d"]) -> Float[Tensor, "share column"]:
+    """Many short rows in place of one long one, of whose norm nothing is asked."""
+    one_long = len(rows) == 1 and rows.shape[1] > SHARE and rows.shape[1] % SHARE == 0
+    return rows.view(-1, SHARE) if one_long else rows
 
 
 def _width(d: int) -> int:

@@ -2,7 +2,8 @@
 
     out[g] = Σ over the pairs p of g of weight_p · rows[index_p]        total[g] = Σ weight_p
 
-One program sums one group in the pairs' order, so that equal inputs give equal bits; no atomic additions.
+One program sums one group, some pairs at a time, always in the same order, so that equal inputs give equal bits; no
+atomic additions. Rows may be of less precision than weights and sums.
 """
 
 # pyright: reportArgumentType=false
@@ -10,13 +11,13 @@ One program sums one group in the pairs' order, so that equal inputs give equal 
 
 from typing import NamedTuple
 
+import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-WIDEST = 1024
-"""Columns of a program."""
+from sae.kernels.triton_ops.tiles import tile
 
 
 class Bagged(NamedTuple):
@@ -28,19 +29,22 @@ class Bagged(NamedTuple):
 
 
 @triton.jit
-def _bag(indices, starts, rows, weights, out, totals, d, WIDTH: tl.constexpr):
+def _bag(indices, starts, rows, weights, out, totals, d, PAIRS: tl.constexpr, WIDTH: tl.constexpr):
     group, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     column = part * WIDTH + tl.arange(0, WIDTH)
     inside = column < d
-    pair, end = tl.load(starts + group), tl.load(starts + group + 1)
+    first, end = tl.load(starts + group), tl.load(starts + group + 1)
     sums = tl.zeros([WIDTH], dtype=tl.float32)
-    total = tl.sum(tl.zeros([1], dtype=tl.float32), axis=0)
-    while pair < end:
-        weight = tl.load(weights + pair).to(tl.float32)
-        row = tl.load(indices + pair)
-        sums += weight * tl.load(rows + row * d + column, mask=inside, other=0.0).to(tl.float32)
-        total += weight
-        pair += 1
+    total = tl.sum(tl.zeros([PAIRS], dtype=tl.float32), axis=0)
+    while first < end:
+        pair = first + tl.arange(0, PAIRS)
+        weight = tl.load(weights + pair, mask=pair < end, other=0.0).to(tl.float32)
+        row = tl.load(indices + pair, mask=pair < end, other=0)
+        here = (pair < end)[:, None] & inside[None, :]
+        block = tl.load(rows + row[:, None] * d + column[None, :], mask=here, other=0.0).to(tl.float32)
+        sums += tl.sum(weight[:, None] * block, axis=0)
+        total += tl.sum(weight, axis=0)
+        first += PAIRS
     tl.store(out + group * d + column, sums, mask=inside)
     if part == 0:
         tl.store(totals + group, total)
@@ -52,11 +56,12 @@ def bag(
     rows: Float[Tensor, "row d"],
     weights: Float[Tensor, "pair"],
 ) -> Bagged:
-    """The sums of every group; `starts` bounds the groups' pairs."""
+    """The sums of every group, in the higher precision of weights and rows; `starts` bounds the groups' pairs."""
     n, d = len(starts) - 1, rows.shape[1]
-    out, totals = rows.new_empty(n, d), weights.new_empty(n)
-    width = min(WIDEST, triton.next_power_of_2(d))
+    kind = torch.promote_types(weights.dtype, rows.dtype)
+    out, totals = rows.new_empty(n, d, dtype=kind), weights.new_empty(n)
+    pairs, width = tile(d)
     if n:
         given = indices.contiguous(), starts.contiguous(), rows.contiguous(), weights.contiguous()
-        _bag[(n, triton.cdiv(d, width))](*given, out, totals, d, WIDTH=width)
+        _bag[(n, triton.cdiv(d, width))](*given, out, totals, d, PAIRS=pairs, WIDTH=width)
     return Bagged(out, totals)

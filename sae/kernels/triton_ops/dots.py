@@ -1,8 +1,8 @@
-"""One dot product for every pair: the gradient of a code's values.
+"""One dot product for every pair: the gradient of a code's values, and values that were chosen in less precision.
 
-    out[p] = left[token_p] · rows[index_p]
+    out[p] = left[token_p] · rows[index_p]  (+ bias[index_p])
 
-One program reads a token's row once and goes through its pairs.
+One program goes through the pairs of a token, some at a time.
 """
 
 # pyright: reportArgumentType=false
@@ -13,24 +13,31 @@ import triton.language as tl
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae.core.errors import InputError
-
-WIDEST = 16_384
-"""Columns that a program can hold."""
+from sae.kernels.triton_ops.tiles import tile
 
 
 @triton.jit
-def _dots(left, rows, indices, starts, out, d, WIDTH: tl.constexpr):
+def _dots(
+    left, rows, bias, indices, starts, out, d, BIASED: tl.constexpr, PAIRS: tl.constexpr, WIDTH: tl.constexpr
+):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, WIDTH)
-    inside = column < d
-    mine = tl.load(left + token * d + column, mask=inside, other=0.0).to(tl.float32)
-    pair, end = tl.load(starts + token), tl.load(starts + token + 1)
-    while pair < end:
-        row = tl.load(indices + pair)
-        theirs = tl.load(rows + row * d + column, mask=inside, other=0.0).to(tl.float32)
-        tl.store(out + pair, tl.sum(mine * theirs, axis=0))
-        pair += 1
+    first, end = tl.load(starts + token), tl.load(starts + token + 1)
+    while first < end:
+        pair = first + tl.arange(0, PAIRS)
+        row = tl.load(indices + pair, mask=pair < end, other=0)
+        products = tl.zeros([PAIRS, WIDTH], dtype=tl.float32)
+        for start in range(0, d, WIDTH):
+            column = start + tl.arange(0, WIDTH)
+            inside = column < d
+            mine = tl.load(left + token * d + column, mask=inside, other=0.0).to(tl.float32)
+            here = (pair < end)[:, None] & inside[None, :]
+            theirs = tl.load(rows + row[:, None] * d + column[None, :], mask=here, other=0.0).to(tl.float32)
+            products += mine[None, :] * theirs
+        sums = tl.sum(products, axis=1)
+        if BIASED:
+            sums += tl.load(bias + row, mask=pair < end, other=0.0).to(tl.float32)
+        tl.store(out + pair, sums, mask=pair < end)
+        first += PAIRS
 
 
 def dots(
@@ -38,16 +45,13 @@ def dots(
     rows: Float[Tensor, "row d"],
     indices: Int64[Tensor, "pair"],
     starts: Int64[Tensor, "bound"],
-) -> Float[Tensor, "pair"]:
-    """left[token] · rows[index] for every pair.
-
-    Raises:
-        InputError: rows wider than a program can hold.
-    """
-    if left.shape[1] > WIDEST:
-        raise InputError(f"the kernel dots takes rows of at most {WIDEST} numbers, got {left.shape[1]}")
-    out = left.new_empty(len(indices))
-    if len(left):
-        given = left.contiguous(), rows.contiguous(), indices.contiguous(), starts.contiguous()
-        _dots[(len(left),)](*given, out, left.shape[1], WIDTH=triton.next_power_of_2(left.shape[1]))
-    return out
+    out: Float[Tensor, "pair"],
+    bias: Float[Tensor, "row"] | None = None,
+) -> None:
+    """Writes left[token] · rows[index] for every pair, plus the row's bias where there is one; `out` is contiguous."""
+    n, d = left.shape
+    pairs, width = tile(d)
+    if n:
+        given = left.contiguous(), rows.contiguous(), left if bias is None else bias.contiguous()
+        chosen = indices.contiguous(), starts.contiguous(), out
+        _dots[(n,)](*given, *chosen, d, BIASED=bias is not None, PAIRS=pairs, WIDTH=width)

@@ -1,29 +1,35 @@
 """The loops of the sparse path as Triton kernels; torch's own operators do what only counts and sorts."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae.kernels.loops import AdamStep, Bounds, ByLatent, Pairs, Slot, bounds
+from sae.kernels.loops import AdamStep, Bounds, ByLatent, Pairs, Slot, bounds, even_bounds
 from sae.kernels.sparse import TorchLoops
-from sae.kernels.triton_ops import adam_rows, bag, dots, fused, select
+from sae.kernels.triton_ops import adam_rows, bag, dots, select
+
+
+class _Grouped(NamedTuple):
+    """A code's pairs by latent, in their order."""
+
+    indices: Int64[Tensor, "pair"]
+    """The latents of its pairs, kept: while they are, no other code has their memory."""
+    seen: tuple[int, ...]
+    """What tells whether others are the same."""
+    order: Int64[Tensor, "pair"]
+    """Where each of them is in the code."""
+    starts: Bounds
+    """Of each latent's pairs."""
 
 
 class TritonLoops(TorchLoops):
     """Each loop one or two kernels; selections of any number of latents are torch's."""
 
-    def encode(
-        self,
-        x: Float[Tensor, "token d"],
-        rows: Float[Tensor, "d_sae d"],
-        bias: Float[Tensor, "d_sae"],
-        values: Float[Tensor, "token k"],
-        indices: Int64[Tensor, "token k"],
-    ) -> bool:
-        if not fused.takes(x, rows, values.shape[1]):
-            return False
-        fused.largest(x, rows, bias, values, indices)
-        return True
+    takes_narrow_rows = True
+    _last: _Grouped | None = None
+    """A step sums decoder and encoder rows by the same code's latents."""
 
     def select(
         self,
@@ -33,6 +39,19 @@ class TritonLoops(TorchLoops):
         indices: Int64[Tensor, "token k"],
     ) -> None:
         select.select(pre, bias.contiguous(), values, indices)
+        select.order(values, indices)
+
+    def refine(
+        self,
+        x: Float[Tensor, "token d"],
+        rows: Float[Tensor, "d_sae d"],
+        bias: Float[Tensor, "d_sae"],
+        values: Float[Tensor, "token k"],
+        indices: Int64[Tensor, "token k"],
+    ) -> None:
+        starts = even_bounds(indices.numel(), indices.shape[1], x.device)
+        dots.dots(x, rows, indices.view(-1), starts, values.view(-1), bias)
+        select.order(values, indices)
 
     def bag(
         self,
@@ -50,16 +69,27 @@ class TritonLoops(TorchLoops):
         indices: Int64[Tensor, "pair"],
         starts: Bounds,
     ) -> Float[Tensor, "pair"]:
-        return dots.dots(left, rows, indices, starts)
+        out = torch.empty(len(indices), device=left.device)
+        dots.dots(left, rows, indices, starts, out)
+        return out
 
     def by_latent(self, pairs: Pairs, source: Float[Tensor, "token d"], d_sae: int) -> ByLatent:
+        by = self._grouped(pairs.indices, d_sae)
+        tokens = torch.searchsorted(pairs.starts, by.order, right=True) - 1
+        return ByLatent(*bag.bag(tokens, by.starts, source, pairs.values[by.order]))
+
+    def _grouped(self, indices: Int64[Tensor, "pair"], d_sae: int) -> _Grouped:
+        last = self._last
+        seen = (indices.data_ptr(), indices.get_device(), len(indices), indices._version, d_sae)
+        if last is not None and last.seen == seen and last.indices.dtype == indices.dtype:
+            return last
         # A sort goes over the bits of its numbers: half as many take half as long.
-        order = torch.sort(pairs.indices.to(torch.int32), stable=True).indices
-        tokens = torch.searchsorted(pairs.starts, order, right=True) - 1
+        order = torch.sort(indices.to(torch.int32), stable=True).indices
         # torch.bincount would ask the host how long its result is.
-        counts = torch.zeros(d_sae, dtype=torch.int64, device=source.device)
-        counts.scatter_add_(0, pairs.indices, torch.ones_like(pairs.indices))
-        return ByLatent(*bag.bag(tokens, bounds(counts), source, pairs.values[order]))
+        counts = torch.zeros(d_sae, dtype=torch.int64, device=order.device)
+        counts.scatter_add_(0, indices, torch.ones_like(indices))
+        self._last = last = _Grouped(indices, seen, order, bounds(counts))
+        return last
 
     def squares(
         self, gradient: Float[Tensor, "row d"], unit_rows: Float[Tensor, "row d"] | None
