@@ -2,7 +2,7 @@
 
 The base: Adam (0.7, 0.95) at 2.8e-3 · √(min(batch, 1024) / d) with a hundredth of warm-up and a fifth of decay, AuxK of
 weight 1/32 with d / 2 latents, any share of the dead ones, dead after a two-hundredth of the run and held back, random
-tied rows, unit decoder rows (free for relu), centred and scaled; codes of an L1 begin broad, and levels follow l0 at a
+tied rows, unit decoder rows, centred and scaled; codes of an L1 begin broad, and levels follow l0 at a
 rate of 0.5. Every preset has the base at several rates, and what concerns it alone; most other arms are made for
 `topk`. The defaults differ from it in one thing that it showed: AuxK takes an eighth of the dead latents at most (group
 *auxk share*).
@@ -165,9 +165,9 @@ def _scaling() -> list[Arm]:
 
 def _small() -> list[Arm]:
     found = [Arm("scale", how, keys={"scale": how}) for how in ("median", "mean", "norm", "none")]
-    found += [Arm("decoder rows", "free", free=True), Arm("decoder rows", "unit", preset="relu", free=False)]
+    found += [Arm("decoder rows", "free", free=True, preset=preset) for preset in ("topk", "relu")]
     eighth = {"auxk_share": 1 / 8}  # as the defaults have it
-    return [*found, Arm("decoder rows", "unit, AuxK with an eighth", keys=eighth, preset="relu", free=False)]
+    return [*found, Arm("decoder rows", "free, AuxK with an eighth", keys=eighth, preset="relu", free=True)]
 
 
 def _presets() -> list[Arm]:

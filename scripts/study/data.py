@@ -6,6 +6,7 @@
 | microworld | residual stream of the embedded model, block 2 | 128 | 512 | 16 | 1,024 | 1,000,000 |
 | stories | residual stream of stories260K, block 2 | 64 | 1,024 | 16 | 1,024 | 1,000,000 |
 | wide | 2,048 directions, about 20 active, a tenth of noise | 512 | 8,192 | 32 | 4,096 | 1,000,000 |
+| wide5 | wide, 5M rows | 512 | 8,192 | 32 | 4,096 | 5,000,000 |
 
 Rows are made once and kept in a folder, in the order of training; models' rows repeat after their harvest's end, those
 of known dictionaries never do.
@@ -172,4 +173,5 @@ BENCHES = (
     Bench("microworld", 512, 16, 1024, 1_000_000, _of_model("quickstart", _SITE)),
     Bench("stories", 1024, 16, 1024, 1_000_000, _of_model("stories", _SITE)),
     Bench("wide", 8192, 32, 4096, 1_000_000, _wide, directions=wide_directions),
+    Bench("wide5", 8192, 32, 4096, 5_000_000, _wide, directions=wide_directions),
 )
