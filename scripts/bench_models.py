@@ -3,7 +3,7 @@
 
     python scripts/bench_models.py [--quick] [--json FILE] [--benches microworld,stories,wide] [--peers [NAMES]]
                                    [--presets topk,batchtopk] [--at-defaults] [--seeds 0,1,2] [--runs FOLDER]
-                                   [--only-compare] [--minutes N]
+                                   [--only-compare] [--minutes N] [--peers-device cuda]
 
 The rows are those of `study.data`: a million of the embedded model's and of a story model's (of fewer than half as many
 that repeat), and of a wide known dictionary, which is there for its size (d 512, 8,192 latents). Everybody reads them
@@ -125,7 +125,7 @@ def made(task: Task, run: Run, runs: Runs, until: Until) -> None:
         folder = until.folder / task.bench.name
         folder.mkdir(exist_ok=True)
         write_rows(folder, task, run.seed, InOrder(task), lambda: test)
-        found = peer_run(run, task, folder, Guess(1.0, final=True))
+        found = peer_run(run, task, folder, Guess(1.0, final=True), until.device)
         coder = found.pop("coder")
     numbers = scores(coder, test)
     runs.add(run, found | {"scores": {name: {"value": value} for name, value in numbers.items()}})
@@ -211,6 +211,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--benches", default="microworld,stories,wide")
     parser.add_argument("--peers", nargs="?", const=",".join(LIBRARIES), default="", help="measure all, or these")
+    parser.add_argument("--peers-device", default="cpu", help="where they train, in float32: cpu or cuda")
     parser.add_argument("--presets", default=",".join(PRESETS))
     parser.add_argument("--at-defaults", action="store_true", help="no other rates: what is large is slow")
     parser.add_argument("--seeds", default="0,1,2")
@@ -229,7 +230,7 @@ def main() -> None:
         parser.error(str(error))
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
-        until = Until(Path(name), time.monotonic() + 60 * options.minutes)
+        until = Until(Path(name), time.monotonic() + 60 * options.minutes, options.peers_device)
         cache = until.folder if options.quick else options.cache
         presets: list[str] = options.presets.split(",")
         for bench, preset in ((bench, preset) for bench in benches for preset in presets):

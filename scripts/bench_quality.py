@@ -2,7 +2,7 @@
 """How much of a known dictionary is found, by ours and by three other libraries, on the same rows.
 
     python scripts/bench_quality.py [--quick] [--json FILE] [--peers [NAMES]] [--presets topk,relu] [--d-sae 1024,2048]
-                                    [--runs FILE] [--only-compare] [--minutes N]
+                                    [--runs FILE] [--only-compare] [--minutes N] [--peers-device cuda]
 
 The data are the stream of the shape "1024-in-128" (`sae.synthetic`), a million rows; every library's first run, on seed
 0, is at its own default rate and at multiples of it; the rate with the highest MCC is chosen, and seeds 1 and 2 are
@@ -183,6 +183,8 @@ class Until(NamedTuple):
     """For rows and what peers write."""
     end: float
     """Monotonic seconds."""
+    device: str = "cpu"
+    """Where peers train."""
 
 
 def factors(library: str, preset: str) -> tuple[float, ...]:
@@ -206,7 +208,7 @@ def made(task: Task, run: Run, runs: Runs, until: Until) -> None:
         found = ours(task, run, stream, test)
     else:
         write_rows(until.folder, task, run.seed, stream, lambda: test.rows(0, 32_768))
-        found = peer_run(run, task, until.folder, _penalty(run, runs))
+        found = peer_run(run, task, until.folder, _penalty(run, runs), until.device)
         scores = truth_scores(test, found.pop("coder"), n_scored(task))
         found |= written(scores)
     runs.add(run, found)
@@ -312,6 +314,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--runs", type=Path, metavar="FILE", help="file of our runs; those that are there are not made")
     parser.add_argument("--peers", nargs="?", const=",".join(LIBRARIES), default="", help="measure all, or these")
+    parser.add_argument("--peers-device", default="cpu", help="where they train, in float32: cpu or cuda")
     parser.add_argument("--presets", default=",".join(PRESETS))
     parser.add_argument("--d-sae", default="", help="widths of the dictionaries; left out: all of the task")
     parser.add_argument("--only-compare", action="store_true", help="no run is made")
@@ -320,7 +323,7 @@ def main() -> None:
     task = QUICK if options.quick else FULL
     widths = tuple(int(width) for width in options.d_sae.split(",") if width) or task.d_sae
     with tempfile.TemporaryDirectory() as folder:
-        until = Until(Path(folder), time.monotonic() + 60 * options.minutes)
+        until = Until(Path(folder), time.monotonic() + 60 * options.minutes, options.peers_device)
         own, kept = (
             Runs(options.runs or until.folder / "runs.json"),
             Runs(until.folder / "none" if options.quick else KEPT),

@@ -62,6 +62,10 @@ class Loops(ABC):
     takes_narrow_rows = False
     """Whether rows of less precision than weights and sums are read as they are; so autocast's are."""
 
+    def whole_share(self, kind: torch.dtype) -> float:
+        """Share of all pairs of a token with a latent from which whole products of that precision are faster."""
+        return 1 / 24
+
     @abstractmethod
     def select(
         self,

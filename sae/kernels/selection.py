@@ -20,8 +20,6 @@ BLOCK_ELEMENTS = 2**22
 BLOCK_TOKENS = 512
 # A GPU's product wants some thousand tokens, else it reads the rows too often; 256 MB of bfloat16.
 GPU_BLOCK_ELEMENTS = 2**27
-# Share of all pairs from which whole products are faster than a dot product for each.
-PAIRWISE_SHARE = 1 / 24
 # Tokens from which a batch's threshold is estimated.
 N_SAMPLED = 64
 
@@ -41,16 +39,16 @@ def largest_of_tokens(
 ) -> Pairs:
     """The k largest pre-activations of each token, in descending order.
 
-    With a `selection` of less precision than x, latents are chosen by pre-activations of that precision and their
-    values computed anew, from x and rows as they are, or in the precision `read_in` where that is the selection's.
+    With a `selection` of less precision than x, latents are chosen by pre-activations of that precision, and their
+    values computed anew, but where rows are `read_in` that precision in all else too.
     """
     values = x.new_empty(len(x), k)
     indices = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
     coarse = x.to(selection), rows.to(selection)
     for part, block in _blocks(*coarse):
         loops.select(block, bias, values[part], indices[part])
-    if selection != x.dtype:
-        loops.refine(*(coarse if read_in == selection else (x, rows)), bias, values, indices)
+    if selection not in (x.dtype, read_in):
+        loops.refine(x, rows, bias, values, indices)
     starts = even_bounds(indices.numel(), k, x.device)
     return Pairs(values.flatten(), indices.flatten(), starts)
 
@@ -104,7 +102,7 @@ def largest_of_batch(loops: Loops, x: Tokens, rows: Rows, bias: Vector, n_wanted
 
 def dots(loops: Loops, left: Tokens, rows: Rows, indices: Tensor, starts: Bounds) -> Float[Tensor, "pair"]:
     """left[token] · rows[index] for every pair: one by one, or taken from whole products where pairs are many."""
-    if len(indices) <= PAIRWISE_SHARE * len(left) * len(rows):
+    if len(indices) <= loops.whole_share(left.dtype) * len(left) * len(rows):
         return loops.dots(left, rows, indices, starts)
     out = left.new_empty(len(indices))
     for part, block in _blocks(left, rows):

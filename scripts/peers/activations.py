@@ -57,6 +57,6 @@ def write_settings(
     """What a peer's program reads; `weights` is a file of `peers.trained`, where it does not start from its own."""
     data = file.with_suffix(".npy")
     np.save(data, x.numpy())
-    said = {**asdict(size), "preset": preset, "activations": str(data), "n_threads": n_threads}
+    said = {**asdict(size), "preset": preset, "activations": str(data), "n_threads": n_threads, "device": "cpu"}
     said["weights"] = None if weights is None else str(weights)
     file.write_text(json.dumps(said), encoding="utf-8")

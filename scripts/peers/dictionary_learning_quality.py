@@ -34,7 +34,7 @@ def _trainer(said: dict[str, Any], n_steps: int) -> Any:
         "dict_size": said["d_sae"],
         "layer": 0,
         "lm_name": "none",
-        "device": "cpu",
+        "device": said["device"],
         "seed": said["seed"],
         # Its default of 1,000 steps is longer than these runs, which it refuses.
         "warmup_steps": min(1000, n_steps // 20),

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from serving import Done, serve, settings, timed
+from serving import Done, finish, pool, serve, settings, timed
 
 MANY_STEPS = 1_000_000
 STEADY = 2001
@@ -17,18 +17,19 @@ def load() -> Callable[[], Done]:
     import torch
 
     torch.set_num_threads(said["n_threads"])
-    pool = torch.from_numpy(np.load(said["activations"]))
+    x = pool(said)
     trainer, done = _trainer(said), 0
     weights = None if said["weights"] is None else np.load(said["weights"])
 
     def steps() -> int:
         nonlocal done
         for _ in range(said["n_steps"]):
-            start = done * said["batch"] % len(pool)
-            trainer.update(STEADY + done if done else 0, pool[start : start + said["batch"]].to(torch.float32))
+            start = done * said["batch"] % len(x)
+            trainer.update(STEADY + done if done else 0, x[start : start + said["batch"]].to(torch.float32))
             if weights is not None and not done:  # after its first step, which sets the decoder's bias
                 _set_weights(trainer.ae, weights)
             done += 1
+        finish(said)
         return said["n_steps"] * said["batch"]
 
     return lambda: timed(steps)
@@ -47,7 +48,7 @@ def _trainer(said: dict[str, Any]) -> Any:
         "dict_size": said["d_sae"],
         "layer": 0,
         "lm_name": "none",
-        "device": "cpu",
+        "device": said["device"],
         "seed": 0,
         "warmup_steps": 1000,
     }

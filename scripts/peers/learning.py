@@ -45,7 +45,7 @@ def batches(said: dict[str, Any]) -> Iterator[Any]:
 
     pool = rows(said, "train")
     for start in range(0, len(pool), said["batch"]):
-        yield torch.from_numpy(np.array(pool[start : start + said["batch"]]))
+        yield torch.from_numpy(np.array(pool[start : start + said["batch"]])).to(said["device"])
 
 
 def write(
@@ -53,22 +53,24 @@ def write(
 ) -> None:
     """Codes and reconstructions of the rows that are scored; `more` is said about the run.
 
-    What passed between `begin` and this call is the time of training.
+    They are made where it was trained. What passed between `begin` and this call is the time of training.
     """
-    more["training_seconds"] = round(time.perf_counter() - _begun[-1], 2)
     import numpy as np
     import torch
 
+    if said["device"] != "cpu":
+        torch.cuda.synchronize()
+    more["training_seconds"] = round(time.perf_counter() - _begun[-1], 2)
     found: dict[str, list[Any]] = {"rows": [], "latents": [], "values": [], "y": []}
     test = rows(said, "test")
     with torch.no_grad():
         for start in range(0, len(test), 1024):
-            code = encode(torch.from_numpy(np.array(test[start : start + 1024]))).float()
+            code = encode(torch.from_numpy(np.array(test[start : start + 1024])).to(said["device"])).float()
             row, latent = code.nonzero(as_tuple=True)
-            found["rows"].append(row.numpy() + start)
-            found["latents"].append(latent.numpy())
-            found["values"].append(code[row, latent].numpy())
-            found["y"].append(decode(code).float().numpy())
+            found["rows"].append(row.cpu().numpy() + start)
+            found["latents"].append(latent.cpu().numpy())
+            found["values"].append(code[row, latent].cpu().numpy())
+            found["y"].append(decode(code).float().cpu().numpy())
     arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in found.items()}
-    np.savez(said["found"], W_dec=W_dec.detach().float().numpy(), **arrays)
+    np.savez(said["found"], W_dec=W_dec.detach().float().cpu().numpy(), **arrays)
     print(json.dumps(more))

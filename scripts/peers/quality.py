@@ -73,7 +73,7 @@ class Guess(NamedTuple):
     """It is kept, whatever l0 it leads to."""
 
 
-def peer_run(run: Any, task: Any, folder: Path, guess: Guess) -> dict[str, Any]:
+def peer_run(run: Any, task: Any, folder: Path, guess: Guess, device: str = "cpu") -> dict[str, Any]:
     """Trains one dictionary of a peer; where it has a penalty, and that is not final, several, until l0 is reached.
 
     Args:
@@ -81,9 +81,11 @@ def peer_run(run: Any, task: Any, folder: Path, guess: Guess) -> dict[str, Any]:
         task: its `d`, `l0` and `batch`.
         folder: has train_<seed>.npy and test.npy (`write_rows`); for what the peer writes.
         guess: where it has a penalty.
+        device: where it trains, in float32 everywhere.
 
     Returns:
-        what the file of runs keeps, and the `coder` to score: of the try that came nearest.
+        what the file of runs keeps, and the `coder` to score: of the try that came nearest. It names the device where
+        that is no processor.
 
     Raises:
         WorldError: its environment or its program failed.
@@ -91,7 +93,7 @@ def peer_run(run: Any, task: Any, folder: Path, guess: Guess) -> dict[str, Any]:
     seeking = (run.library, run.preset) in SOUGHT and not guess.final
     penalty, tries = guess.penalty, []
     while True:
-        found, coder = _trained(run, task, folder, penalty), Recorded(folder)
+        found, coder = _trained(run, task, folder, penalty, device), Recorded(folder)
         tries.append(Try(penalty, coder.l0, found | {"coder": coder}))
         best = min(tries, key=lambda t: _distance(t.l0, task.l0))
         if not seeking or len(tries) == _N_TRIES or _distance(best.l0, task.l0) <= math.log(1 + _WITHIN):
@@ -136,7 +138,7 @@ def write_rows(folder: Path, task: Any, seed: int, stream: Batches, test: Callab
         np.save(folder / "test.npy", test().numpy())
 
 
-def _trained(run: Any, task: Any, folder: Path, penalty: float) -> dict[str, Any]:
+def _trained(run: Any, task: Any, folder: Path, penalty: float, device: str) -> dict[str, Any]:
     said = {
         "preset": run.preset,
         "d": task.d,
@@ -150,6 +152,7 @@ def _trained(run: Any, task: Any, folder: Path, penalty: float) -> dict[str, Any
         "test": str(folder / "test.npy"),
         "found": str(folder / "found.npz"),
         "n_threads": torch.get_num_threads(),
+        "device": device,
     }
     settings = folder / "settings.json"
     settings.write_text(json.dumps(said), encoding="utf-8")
@@ -163,4 +166,5 @@ def _trained(run: Any, task: Any, folder: Path, penalty: float) -> dict[str, Any
         sys.stderr.write(done.stderr[-2000:])
         raise WorldError(f"{environment.name} ended with status {done.returncode}")
     answer = json.loads(done.stdout.splitlines()[-1])
-    return {"version": environment.requirement, "seconds": round(time.perf_counter() - start, 1), **answer}
+    found = {"version": environment.requirement, "seconds": round(time.perf_counter() - start, 1), **answer}
+    return found if device == "cpu" else found | {"device": device}

@@ -23,19 +23,25 @@ def main() -> None:
         rate = RATE * said["factor"]
         n = len(rows(said, "train"))
         config = SAETrainerConfig(
-            total_training_samples=n, train_batch_size_samples=said["batch"], lr=rate, lr_end=rate / 10, autocast=False
+            total_training_samples=n,
+            train_batch_size_samples=said["batch"],
+            lr=rate,
+            lr_end=rate / 10,
+            autocast=False,
+            device=said["device"],
         )
         SAETrainer(config, dictionary := _dictionary(said), batches(said)).fit()
         with tempfile.TemporaryDirectory() as folder:
             dictionary.save_inference_model(folder)
-            trained = SAE.load_from_disk(folder, device="cpu")
+            trained = SAE.load_from_disk(folder, device=said["device"])
     write(said, trained.W_dec, trained.encode, trained.decode, rate=rate, settings=dictionary.cfg.to_dict())
 
 
 def _dictionary(said: dict[str, Any]) -> Any:
     import sae_lens
 
-    sizes, k = {"d_in": said["d"], "d_sae": said["d_sae"]}, said["k"]
+    sizes: dict[str, Any] = {"d_in": said["d"], "d_sae": said["d_sae"], "device": said["device"]}
+    k = said["k"]
     match said["preset"]:
         case "topk":
             return sae_lens.TopKTrainingSAE(sae_lens.TopKTrainingSAEConfig(k=k, **sizes))

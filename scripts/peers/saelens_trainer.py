@@ -1,4 +1,7 @@
-"""SAELens' SAETrainer: the body of its `fit` loop, step by step, with its own bookkeeping; nothing is logged."""
+"""SAELens' SAETrainer: the body of its `fit` loop, step by step, with its own bookkeeping; nothing is logged.
+
+Where the device is no processor it trains under its own autocast to bfloat16, which its defaults leave off.
+"""
 
 # pyright: reportMissingImports=false
 import io
@@ -6,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from serving import Done, serve, settings, timed
+from serving import Done, finish, pool, serve, settings, timed
 
 MANY_STEPS = 1_000_000
 
@@ -20,12 +23,12 @@ def load() -> Callable[[], Done]:
     from tqdm.auto import tqdm
 
     torch.set_num_threads(said["n_threads"])
-    pool = torch.from_numpy(np.load(said["activations"]))
+    x = pool(said)
 
     def batches() -> Iterator[Any]:
         for i in itertools.count():
-            start = i * said["batch"] % len(pool)
-            yield pool[start : start + said["batch"]]
+            start = i * said["batch"] % len(x)
+            yield x[start : start + said["batch"]]
 
     n_tokens = MANY_STEPS * said["batch"]
     config = SAETrainerConfig(
@@ -33,7 +36,8 @@ def load() -> Callable[[], Done]:
         train_batch_size_samples=said["batch"],
         lr_warm_up_steps=0,
         lr_end=3e-5,
-        autocast=False,
+        autocast=said["device"] != "cpu",
+        device=said["device"],
     )
     data = batches()
     dictionary = _dictionary(said)
@@ -49,6 +53,7 @@ def load() -> Callable[[], Done]:
             trainer._checkpoint_if_needed()
             trainer.n_training_steps += 1
             trainer._update_pbar(output, bar)
+        finish(said)
         return said["n_steps"] * said["batch"]
 
     return lambda: timed(steps)
@@ -57,7 +62,8 @@ def load() -> Callable[[], Done]:
 def _dictionary(said: dict[str, Any]) -> Any:
     import sae_lens
 
-    sizes, k = {"d_in": said["d"], "d_sae": said["d_sae"]}, said["k"]
+    sizes: dict[str, Any] = {"d_in": said["d"], "d_sae": said["d_sae"], "device": said["device"]}
+    k = said["k"]
     match said["preset"]:
         case "topk":
             return sae_lens.TopKTrainingSAE(sae_lens.TopKTrainingSAEConfig(k=k, **sizes))

@@ -21,7 +21,8 @@ def main() -> None:
         import torch
 
         found = dictionary.encode(x)
-        return torch.zeros(len(x), said["d_sae"]).scatter_(1, found.top_indices, found.top_acts.float())
+        code = torch.zeros(len(x), said["d_sae"], device=said["device"])
+        return code.scatter_(1, found.top_indices, found.top_acts.float())
 
     def decode(code: Any) -> Any:
         top = code.topk(said["k"])
@@ -33,8 +34,10 @@ def main() -> None:
 def _fitted(said: dict[str, Any], folder: str) -> tuple[Any, float]:
     import numpy as np
     import torch
-    from sparsify import SaeConfig, TrainConfig, Trainer
+    from sparsify import SaeConfig, SparseCoder, TrainConfig, Trainer
 
+    if said["device"] != "cpu":  # in float32, as on a processor: without the autocast that it is wrapped in
+        SparseCoder.forward = vars(SparseCoder.forward)["__wrapped__"]
     begin()
     pool = rows(said, "train")
     n_steps = len(pool) // said["batch"]
@@ -47,7 +50,7 @@ def _fitted(said: dict[str, Any], folder: str) -> tuple[Any, float]:
             self.layers = torch.nn.ModuleList([torch.nn.Identity()])
             self.weight = torch.nn.Parameter(torch.zeros(1))
             self.config = type("Config", (), {"num_hidden_layers": 1})()
-            self.device = torch.device("cpu")
+            self.device = torch.device(said["device"])
             self.dummy_inputs = {"input_ids": torch.zeros(1, 2, dtype=torch.long)}
 
         @property
@@ -55,7 +58,7 @@ def _fitted(said: dict[str, Any], folder: str) -> tuple[Any, float]:
             return self
 
         def forward(self, input_ids: Any) -> Any:
-            return self.layers[0](torch.from_numpy(np.array(pool[input_ids.numpy()])))
+            return self.layers[0](torch.from_numpy(np.array(pool[input_ids.cpu().numpy()])).to(self.device))
 
     class Windows(torch.utils.data.Dataset):
         def __len__(self) -> int:

@@ -22,9 +22,9 @@ for rows in ("*fp32", "*bf16"):
     narrow = rows == "*bf16"
     kernels = [
         (bag._bag, {"indices": I, "starts": I, "rows": rows, "weights": P, "out": P, "totals": P, "d": N},
-         {"PAIRS": 16, "WIDTH": 256}),
+         {"PAIRS": bag.PAIRS, "WIDTH": bag.WIDTH}),
         (dots._dots, {"left": rows, "rows": rows, "bias": P, "indices": I, "starts": I, "out": P, "d": N},
-         {"BIASED": narrow, "PAIRS": 8, "WIDTH": 1024}),
+         {"BIASED": narrow, "PAIRS": dots.PAIRS, "WIDTH": dots.WIDTH}),
         (select._maxima, {"pre": rows, "bias": P, "maxima": "*i32", "d_sae": N, "n_blocks": N},
          {"BLOCKS": 256, "WIDTH": 16}),
         (select._blocks, {"maxima": "*i32", "blocks": "*i32", "n_blocks": N, "k": N}, {"ALL": 2048}),

@@ -5,6 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sae.kernels import pool, selection
+from sae.kernels.loops import Loops
 from sae.synthetic import Synthetic, SyntheticConfig
 from sae.training import TrainConfig, initial, loop
 
@@ -43,7 +44,7 @@ class Largest(TorchDispatchMode):
 def test_nothing_of_tokens_times_latents(monkeypatch, preset):
     monkeypatch.setattr(selection, "BLOCK_ELEMENTS", 64 * D_SAE)
     monkeypatch.setattr(selection, "BLOCK_TOKENS", 64)
-    monkeypatch.setattr(selection, "PAIRWISE_SHARE", 1.0)
+    monkeypatch.setattr(Loops, "whole_share", lambda self, kind: 1.0)
     pool.clear()
     config = TrainConfig(preset=preset, d_sae=D_SAE, l0=4, tokens=4 * BATCH, batch=BATCH)
     steps = loop(initial(DATA.batch(99), config), DATA, config)

@@ -6,7 +6,7 @@ One program sums one group, some pairs at a time, always in the same order, so t
 atomic additions. Rows may be of less precision than weights and sums.
 """
 
-# pyright: reportArgumentType=false
+# pyright: reportArgumentType=false, reportCallIssue=false
 # (a kernel declares its constants as constexpr and is given numbers)
 
 from typing import NamedTuple
@@ -17,7 +17,9 @@ import triton.language as tl
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae.kernels.triton_ops.tiles import tile
+PAIRS, WIDTH, WARPS = 8, 256, 1
+"""Pairs and columns that a program holds at once, in one warp, so that nothing passes between threads: on an H200 the
+fastest of 14 for float32 rows of 768 to 4,096 numbers, and for most of bfloat16."""
 
 
 class Bagged(NamedTuple):
@@ -60,8 +62,8 @@ def bag(
     n, d = len(starts) - 1, rows.shape[1]
     kind = torch.promote_types(weights.dtype, rows.dtype)
     out, totals = rows.new_empty(n, d, dtype=kind), weights.new_empty(n)
-    pairs, width = tile(d)
     if n:
         given = indices.contiguous(), starts.contiguous(), rows.contiguous(), weights.contiguous()
-        _bag[(n, triton.cdiv(d, width))](*given, out, totals, d, PAIRS=pairs, WIDTH=width)
+        parts = triton.cdiv(d, WIDTH)
+        _bag[(n, parts)](*given, out, totals, d, PAIRS=PAIRS, WIDTH=WIDTH, num_warps=WARPS)
     return Bagged(out, totals)

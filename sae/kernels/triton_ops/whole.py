@@ -1,0 +1,65 @@
+"""The same sums by whole products: where a code's pairs are many, a GPU multiplies by its zeros sooner than it gathers.
+
+Pairs are laid out as a dense code, some tokens at a time. Every pair is looked at for every block of tokens, so that
+the host need not know where a block's pairs begin.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sae.kernels import pool
+from sae.kernels.loops import ByLatent, Pairs
+
+AT_ONCE = 2**27
+"""Numbers of a dense code."""
+
+
+class _Block(NamedTuple):
+    tokens: slice
+    code: Float[Tensor, "token row"]
+
+
+def bag(pairs: Pairs, rows: Float[Tensor, "row d"]) -> Float[Tensor, "token d"]:
+    """Σ over the pairs of each token of weight · rows[index], in the higher precision of weights and rows."""
+    kind = torch.promote_types(pairs.values.dtype, rows.dtype)
+    out = rows.new_empty(len(pairs.starts) - 1, rows.shape[1], dtype=kind)
+    for tokens, code in _blocks(pairs, len(rows), rows.dtype):
+        out[tokens] = code @ rows
+    return out
+
+
+def by_latent(pairs: Pairs, source: Float[Tensor, "token d"], d_sae: int) -> ByLatent:
+    """Sums over the tokens of each latent of weight · source[token], and of the weights."""
+    kind = torch.promote_types(pairs.values.dtype, source.dtype)
+    rows, totals = source.new_zeros(d_sae, source.shape[1], dtype=kind), pairs.values.new_zeros(d_sae)
+    for tokens, code in _blocks(pairs, d_sae, source.dtype):
+        rows += code.T @ source[tokens]
+        totals += code.sum(0, dtype=totals.dtype)
+    return ByLatent(rows, totals)
+
+
+def _blocks(pairs: Pairs, n_rows: int, kind: torch.dtype) -> Iterator[_Block]:
+    n, device = len(pairs.starts) - 1, pairs.values.device
+    n_block = max(1, min(n, AT_ONCE // n_rows))
+    at = _tokens(pairs) * n_rows + pairs.indices
+    # One place more than there are takes what belongs to other tokens.
+    memory = pool.scratch(n_block * n_rows + 1, torch.empty(0, dtype=kind, device=device))
+    for start in range(0, n, n_block):
+        end = min(n, start + n_block)
+        n_numbers = (end - start) * n_rows
+        inside = at - start * n_rows
+        if end - start < n:
+            inside = inside.where((inside >= 0) & (inside < n_numbers), n_numbers)
+        block = memory[: n_numbers + 1].zero_()
+        block.scatter_(0, inside, pairs.values.to(kind))
+        yield _Block(slice(start, end), block[:n_numbers].view(end - start, n_rows))
+
+
+def _tokens(pairs: Pairs) -> Int64[Tensor, "pair"]:
+    """The token of each pair."""
+    tokens = torch.arange(len(pairs.starts) - 1, device=pairs.values.device)
+    return tokens.repeat_interleave(pairs.starts.diff(), output_size=len(pairs.values))
