@@ -10,8 +10,9 @@ straight through, or a latent that is negative at every token would never hear a
 sums diverge where a few tokens have norms twenty times the others' (the full stops of the microworld, rate 4e-3: FVU
 0.0097 after 2M tokens without it, 0.0006 after 4M with it).
 
-On a GPU its products are of bfloat16, and whole: to gather an eighth of the rows for every token would take several
-times as long as all else in a step.
+On a GPU its products are of bfloat16, and whole: to gather an eighth of the rows for every token took 2.5 times as long
+as all else in a step (5 % dead, d 2,304 and 4,096, H200). Rounding costs nothing: topk on those million rows, three
+seeds, MCC .834, .830, .827 and rounded on a processor .834, .830, .826; FVU .089, .088, .089 twice.
 
 Of n dead latents at most a share of n is used for a token. Where k_aux is as large as n, all of them are: a dense code,
 which learns the residual's principal directions and no features. A million rows of "1024-in-128" (l0 6, seed 0), FVU /

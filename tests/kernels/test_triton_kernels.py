@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae.kernels import AdamStep, choice, dispatch, reference
+from sae.kernels import AdamStep, FixedCode, choice, dispatch, reference
 from tests.kernels.test_descend import check_nothing_moves, slots, with_narrow_moments
 from tests.kernels.test_ragged_kernels import problem
 
@@ -131,6 +131,16 @@ def test_autocast_s_rows_are_read_as_they_are(monkeypatch, share):
             leaf.grad = None
     for a, b in zip(*found, strict=True):
         assert (a - b).norm() < 0.03 * b.norm()
+
+
+@pytest.mark.parametrize("share", [0, 1], ids=["by whole products", "pair by pair"])
+def test_a_latent_that_a_code_names_twice_counts_twice(monkeypatch, share):
+    monkeypatch.setattr(triton_ops.TritonLoops, "whole_share", lambda self, kind: share)
+    W_dec = torch.randn(5, 7)
+    code = FixedCode(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[2, 2], [0, 4]]), 5)
+    torch.testing.assert_close(
+        triton_ops.sparse_decode(code, W_dec), torch.stack([3 * W_dec[2], 3 * W_dec[0] + 4 * W_dec[4]])
+    )
 
 
 def test_one_code_s_latents_are_sorted_once(monkeypatch):

@@ -45,18 +45,17 @@ def by_latent(pairs: Pairs, source: Float[Tensor, "token d"], d_sae: int) -> ByL
 def _blocks(pairs: Pairs, n_rows: int, kind: torch.dtype) -> Iterator[_Block]:
     n, device = len(pairs.starts) - 1, pairs.values.device
     n_block = max(1, min(n, AT_ONCE // n_rows))
-    at = _tokens(pairs) * n_rows + pairs.indices
-    # One place more than there are takes what belongs to other tokens.
-    memory = pool.scratch(n_block * n_rows + 1, torch.empty(0, dtype=kind, device=device))
+    at, values = _tokens(pairs) * n_rows + pairs.indices, pairs.values.to(kind)
+    memory = pool.scratch(n_block * n_rows, torch.empty(0, dtype=kind, device=device))
     for start in range(0, n, n_block):
         end = min(n, start + n_block)
-        n_numbers = (end - start) * n_rows
-        inside = at - start * n_rows
-        if end - start < n:
-            inside = inside.where((inside >= 0) & (inside < n_numbers), n_numbers)
-        block = memory[: n_numbers + 1].zero_()
-        block.scatter_(0, inside, pairs.values.to(kind))
-        yield _Block(slice(start, end), block[:n_numbers].view(end - start, n_rows))
+        block = memory[: (end - start) * n_rows].zero_()
+        here, given = at - start * n_rows, values
+        if end - start < n:  # nothing is added for what belongs to other tokens, all over the block
+            given = values.where((here >= 0) & (here < len(block)), 0)
+            here = here.remainder(len(block))
+        block.scatter_add_(0, here, given)  # a latent that a code names twice counts twice
+        yield _Block(slice(start, end), block.view(end - start, n_rows))
 
 
 def _tokens(pairs: Pairs) -> Int64[Tensor, "pair"]:
