@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from bench_quality import WITHIN, LateError, Mean, Run, Runs, Until, config_of, factors, mean
 from bench_reading import Row, row, show
-from peers.quality import LIBRARIES, PEER_PRESETS, Guess, peer_run, write_rows
+from peers.quality import LIBRARIES, PEER_PRESETS, Guess, devices, peer_run, write_rows
 from study.data import BENCHES, QUICK, Bench, Rows, rows, stories_are_there
 
 from sae.core.errors import WorldError
@@ -211,7 +211,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--benches", default="microworld,stories,wide")
     parser.add_argument("--peers", nargs="?", const=",".join(LIBRARIES), default="", help="measure all, or these")
-    parser.add_argument("--peers-device", default="cpu", help="where they train, in float32: cpu or cuda")
+    parser.add_argument(
+        "--peers-device", choices=devices(), default="cpu", help="where they train, in float32: cpu or cuda"
+    )
     parser.add_argument("--presets", default=",".join(PRESETS))
     parser.add_argument("--at-defaults", action="store_true", help="no other rates: what is large is slow")
     parser.add_argument("--seeds", default="0,1,2")

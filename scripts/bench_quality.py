@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from bench_reading import Row, row, show
-from peers.quality import LIBRARIES, PEER_PRESETS, Guess, peer_run, write_rows
+from peers.quality import LIBRARIES, PEER_PRESETS, Guess, devices, peer_run, write_rows
 
 from sae.core.errors import WorldError
 from sae.synthetic import Stream, Truth, TruthConfig, TruthScores, controls, shape, truth_scores
@@ -314,7 +314,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--runs", type=Path, metavar="FILE", help="file of our runs; those that are there are not made")
     parser.add_argument("--peers", nargs="?", const=",".join(LIBRARIES), default="", help="measure all, or these")
-    parser.add_argument("--peers-device", default="cpu", help="where they train, in float32: cpu or cuda")
+    parser.add_argument(
+        "--peers-device", choices=devices(), default="cpu", help="where they train, in float32: cpu or cuda"
+    )
     parser.add_argument("--presets", default=",".join(PRESETS))
     parser.add_argument("--d-sae", default="", help="widths of the dictionaries; left out: all of the task")
     parser.add_argument("--only-compare", action="store_true", help="no run is made")

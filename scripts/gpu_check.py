@@ -355,6 +355,8 @@ def main() -> None:
     peers = [name for name in options.peers.split(",") if name]
     if not set(peers) <= set(PEERS):
         parser.error(f"--peers {options.peers}: there are {', '.join(PEERS)}")
+    if options.steps < 1:
+        parser.error(f"--steps {options.steps}: a median is of at least one")
     chosen = [known[name] for name in wanted]
     if not torch.cuda.is_available():
         print("no CUDA device here: nothing was measured; the roofline of an H200 from 4.3 TB/s and 790 TFLOP/s:")

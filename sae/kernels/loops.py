@@ -151,8 +151,8 @@ class Loops(ABC):
     @abstractmethod
     def squares(
         self, gradient: Float[Tensor, "row d"], unit_rows: Float[Tensor, "row d"] | None
-    ) -> Float[Tensor, "row"]:
-        """Σ gradient² of each row; the part along `unit_rows`, where given, is removed first, in place."""
+    ) -> Float[Tensor, "part"]:
+        """Σ gradient² of each row, or of its parts; what lies along `unit_rows`, if any, is removed first, in place."""
 
     @abstractmethod
     def adam(self, slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:

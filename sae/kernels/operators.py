@@ -8,7 +8,8 @@
     sae::by_latent         sums over the tokens of each latent: the gradients of parameters
 
 x is centred, and pairs are (values, latents, starts) as in `RaggedCode`. Each chooses its loops when it runs, as a call
-from eager code does, so values and gradients are the same.
+from eager code does, so values and gradients are the same; but under autocast on a GPU, where eager code reads rows in
+bfloat16, these read them as they are.
 """
 
 from typing import Any

@@ -2,7 +2,7 @@
 
 1. A fresh tensor costs a page fault for every 4 kB of it, at every step. So the compiled kernels' gradients are lent to
    a backward pass and given back by the optimiser. Autograd takes a gradient over as it is where nobody else holds it:
-   what is lent is forgotten here until it comes back. For a GPU torch does as much; nothing is kept for it.
+   what is lent is forgotten here until it comes back. For a GPU torch does as much; of its gradients none is kept.
 2. While gradients wait, a selection works in the memory of one of them: it is over before the next is lent.
 """
 

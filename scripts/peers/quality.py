@@ -37,6 +37,11 @@ _WITHIN = 0.1
 _FURTHER = 3.0
 
 
+def devices() -> tuple[str, ...]:
+    """Where peers can train here."""
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
 class Recorded:
     """What a peer made of the rows that are scored, in their order."""
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae.kernels import AdamStep, FixedCode, choice, dispatch, reference
+from sae.kernels import AdamStep, FixedCode, Slot, choice, dispatch, reference
+from sae.kernels.loops import Pairs
 from tests.kernels.test_descend import check_nothing_moves, slots, with_narrow_moments
 from tests.kernels.test_ragged_kernels import problem
 
@@ -141,6 +142,25 @@ def test_a_latent_that_a_code_names_twice_counts_twice(monkeypatch, share):
     torch.testing.assert_close(
         triton_ops.sparse_decode(code, W_dec), torch.stack([3 * W_dec[2], 3 * W_dec[0] + 4 * W_dec[4]])
     )
+
+
+def test_a_long_vector_is_divided():
+    def vectors():
+        g = torch.Generator().manual_seed(0)
+        p, gradient, mean, square = (torch.randn(1, 2048, generator=g) for _ in range(4))
+        return [Slot(p, gradient, mean, square.square(), 3, False)]
+
+    ours, theirs, how = vectors(), vectors(), AdamStep(rate=0.05, clip=0.1)
+    torch.testing.assert_close(triton_ops.descend(ours, how), reference.descend(theirs, how))
+    torch.testing.assert_close(ours[0].parameter, theirs[0].parameter, rtol=1e-4, atol=1e-5)
+
+
+def test_latents_that_lie_apart_are_not_those_that_lie_together(monkeypatch):
+    monkeypatch.setattr(triton_ops.TritonLoops, "whole_share", lambda self, kind: 1.0)
+    indices, starts = torch.tensor([0, 9, 1, 9, 2, 9, 3, 9, 4, 9, 5, 9]), torch.tensor([0, 2, 4, 6])
+    for six, counts in ((indices[::2], [1] * 6 + [0] * 4), (indices[:6], [1, 1, 1] + [0] * 6 + [3])):
+        sums = triton_ops.LOOPS.by_latent(Pairs(torch.ones(6), six, starts), torch.randn(3, 4), 10)
+        assert sums.totals.tolist() == counts
 
 
 def test_one_code_s_latents_are_sorted_once(monkeypatch):

@@ -93,3 +93,31 @@ def test_a_perfect_reconstruction_has_no_auxiliary_loss():
         dictionary.b_dec[:] = x[0]
     same = x[:1].expand(5, 8)
     assert Objective(auxiliary=AuxK(k=4)).loss(dictionary, same, same, SITUATION).auxiliary == 0
+
+
+def auxiliary(dictionary: Dictionary, x: torch.Tensor, autocast: bool = False) -> list[torch.Tensor]:
+    """The term and its gradients."""
+    dictionary.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        term = Objective(auxiliary=AuxK(k=4)).loss(dictionary, x, x, SITUATION).auxiliary
+    term.backward()
+    return [term.detach(), *(p.grad.clone() for p in dictionary.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_auxk_where_whole_products_are_quick(monkeypatch, autocast):
+    dictionary, x = problem()
+    dictionary, x = dictionary.float(), x.float()
+    plain = auxiliary(dictionary, x)
+    monkeypatch.setattr("sae.objective.auxiliary._is_quick", lambda x: True)
+    quick = auxiliary(dictionary, x, autocast)
+    assert len(plain) == len(quick) >= 4
+    for a, b in zip(quick, plain, strict=True):
+        assert a.isfinite().all()
+        assert (a - b).norm() <= 0.15 * b.norm()  # a few of 40 tokens choose otherwise
+
+
+def test_auxk_stays_in_the_trainer_s_autocast():
+    dictionary, x = problem()
+    dictionary, x = dictionary.float(), x.float()
+    assert auxiliary(dictionary, x, autocast=True)[0] != auxiliary(dictionary, x)[0]

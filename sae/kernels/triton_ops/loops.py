@@ -87,22 +87,29 @@ class TritonLoops(TorchLoops):
         return ByLatent(*bag.bag(tokens, by.starts, source, pairs.values[by.order]))
 
     def _grouped(self, indices: Int64[Tensor, "pair"], d_sae: int) -> _Grouped:
-        last = self._last
+        indices, last = indices.contiguous(), self._last
+        if indices.is_inference() or (indices.is_cuda and torch.cuda.is_current_stream_capturing()):
+            return _Grouped(indices, (), *_by_latent(indices, d_sae))  # nothing tells whether it changes
         seen = (indices.data_ptr(), indices.get_device(), len(indices), indices._version, d_sae)
         if last is not None and last.seen == seen and last.indices.dtype == indices.dtype:
             return last
-        # A sort goes over the bits of its numbers: half as many take half as long.
-        order = torch.sort(indices.to(torch.int32), stable=True).indices
-        # torch.bincount would ask the host how long its result is.
-        counts = torch.zeros(d_sae, dtype=torch.int64, device=order.device)
-        counts.scatter_add_(0, indices, torch.ones_like(indices))
-        self._last = last = _Grouped(indices, seen, order, bounds(counts))
+        self._last = last = _Grouped(indices, seen, *_by_latent(indices, d_sae))
         return last
 
     def squares(
         self, gradient: Float[Tensor, "row d"], unit_rows: Float[Tensor, "row d"] | None
-    ) -> Float[Tensor, "row"]:
+    ) -> Float[Tensor, "part"]:
         return adam_rows.squares(gradient, unit_rows)
 
     def adam(self, slot: Slot, scale: Float[Tensor, ""], how: AdamStep) -> None:
         adam_rows.adam(slot, scale, how)
+
+
+def _by_latent(indices: Int64[Tensor, "pair"], d_sae: int) -> tuple[Int64[Tensor, "pair"], Bounds]:
+    """The order of pairs by latent, and where those of each latent begin."""
+    # A sort goes over the bits of its numbers: half as many take half as long.
+    order = torch.sort(indices.to(torch.int32), stable=True).indices
+    # torch.bincount would ask the host how long its result is.
+    counts = torch.zeros(d_sae, dtype=torch.int64, device=order.device)
+    counts.scatter_add_(0, indices, torch.ones_like(indices))
+    return order, bounds(counts)

@@ -122,9 +122,9 @@ def _all_blocks(n: int, n_blocks: int, device: torch.device) -> Int32[Tensor, "t
 
 
 def order(values: Float[Tensor, "token k"], indices: Int64[Tensor, "token k"]) -> None:
-    """Puts the pairs of each token in descending order of their values, in place; of equal ones the lower latent first.
+    """Puts the pairs of each token in descending order of their values, in place; both are contiguous.
 
-    Both are contiguous.
+    Of equal ones the lower latent comes first; of more than `AT_ONCE` that which came first before.
     """
     n, k = values.shape
     every = triton.next_power_of_2(k)

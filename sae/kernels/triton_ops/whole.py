@@ -1,7 +1,7 @@
 """The same sums by whole products: where a code's pairs are many, a GPU multiplies by its zeros sooner than it gathers.
 
-Pairs are laid out as a dense code, some tokens at a time. Every pair is looked at for every block of tokens, so that
-the host need not know where a block's pairs begin.
+Pairs are laid out as a dense code, in the precision of the rows, some tokens at a time. Every pair is looked at for
+every block of tokens, so that the host need not know where a block's pairs begin.
 """
 
 from collections.abc import Iterator
@@ -24,11 +24,12 @@ class _Block(NamedTuple):
 
 
 def bag(pairs: Pairs, rows: Float[Tensor, "row d"]) -> Float[Tensor, "token d"]:
-    """Σ over the pairs of each token of weight · rows[index], in the higher precision of weights and rows."""
+    """Σ over the pairs of each token of weight · rows[index]; as a tensor of the higher precision of both."""
     kind = torch.promote_types(pairs.values.dtype, rows.dtype)
     out = rows.new_empty(len(pairs.starts) - 1, rows.shape[1], dtype=kind)
     for tokens, code in _blocks(pairs, len(rows), rows.dtype):
-        out[tokens] = code @ rows
+        with torch.autocast(rows.device.type, enabled=False):  # in the precision of the rows
+            out[tokens] = code @ rows
     return out
 
 
@@ -37,7 +38,8 @@ def by_latent(pairs: Pairs, source: Float[Tensor, "token d"], d_sae: int) -> ByL
     kind = torch.promote_types(pairs.values.dtype, source.dtype)
     rows, totals = source.new_zeros(d_sae, source.shape[1], dtype=kind), pairs.values.new_zeros(d_sae)
     for tokens, code in _blocks(pairs, d_sae, source.dtype):
-        rows += code.T @ source[tokens]
+        with torch.autocast(source.device.type, enabled=False):
+            rows += code.T @ source[tokens]
         totals += code.sum(0, dtype=totals.dtype)
     return ByLatent(rows, totals)
 
