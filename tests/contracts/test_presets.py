@@ -79,7 +79,7 @@ def test_folding_is_undone_by_the_inverse(state: State):
 def test_decoder_rows_and_thresholds_are_what_the_preset_says(variant, state: State):
     norms = state.dictionary.W_dec.detach().norm(dim=1)
     is_free = bool((norms - 1).abs().max() > 1e-4)
-    assert is_free == (variant.name in ("relu", "jumprelu-tanh", "crosscoder"))
+    assert is_free == (variant.name in ("jumprelu-tanh", "crosscoder"))
     if variant.name.startswith("jumprelu"):
         assert state.dictionary.threshold.min() >= 0
 
