@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "study_defaults.py"
-NAMES = "x1,activations at x1,unit,at all"
+NAMES = "x1,activations at x1,free,at all"
 
 
 def test_quick_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_quick_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
     kept = json.loads(runs.read_text())
     assert {tuple(key.split("/")[1:3]) for key in kept} == {
         ("topk", "rate"), ("relu", "rate"), ("topk", "signum"), ("topk", "muon"), ("topk", "first rows"),
-        ("topk", "not held back"), ("relu", "decoder rows"),
+        ("topk", "not held back"), ("topk", "decoder rows"), ("relu", "decoder rows"),
     }  # fmt: skip
     assert all({"fvu", "dead_fraction", "mcc"} <= set(numbers) for numbers in kept.values())
     again = subprocess.run(command, capture_output=True, text=True, check=False)
