@@ -132,7 +132,7 @@ class Loops(ABC):
         indices: Int64[Tensor, "pair"],
         starts: Bounds,
     ) -> Float[Tensor, "pair"]:
-        """left[token] · rows[index] for every pair."""
+        """left[token] · rows[index] for every pair, in their precision or a higher one."""
 
     @abstractmethod
     def take(

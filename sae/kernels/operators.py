@@ -76,12 +76,14 @@ def decode(values: Tensor, indices: Tensor, starts: Tensor, W_dec: Tensor) -> Te
 
 @decode.register_fake
 def _(values: Tensor, indices: Tensor, starts: Tensor, W_dec: Tensor) -> Tensor:
-    return W_dec.new_empty(starts.shape[0] - 1, W_dec.shape[1])
+    kind = torch.promote_types(values.dtype, W_dec.dtype)
+    return W_dec.new_empty(starts.shape[0] - 1, W_dec.shape[1], dtype=kind)
 
 
 @torch.library.custom_op("sae::dots", mutates_args=())
 def dots(left: Tensor, rows: Tensor, indices: Tensor, starts: Tensor) -> Tensor:
-    return selected.dots(loops_for(left, rows), left.contiguous(), rows, indices, starts)
+    # Loops may give more precision than they are given; a fake knows one.
+    return selected.dots(loops_for(left, rows), left.contiguous(), rows, indices, starts).to(left.dtype)
 
 
 @dots.register_fake
@@ -97,7 +99,8 @@ def by_latent(weights: Tensor, indices: Tensor, starts: Tensor, source: Tensor, 
 
 @by_latent.register_fake
 def _(weights: Tensor, indices: Tensor, starts: Tensor, source: Tensor, d_sae: Count) -> tuple[Tensor, Tensor]:
-    return source.new_empty(d_sae, source.shape[1]), weights.new_empty(d_sae)
+    kind = torch.promote_types(weights.dtype, source.dtype)
+    return source.new_empty(d_sae, source.shape[1], dtype=kind), weights.new_empty(d_sae)
 
 
 def _some_pairs(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -144,7 +144,8 @@ def _counted(part: Pairs) -> Pairs:
 def _refined(loops: Loops, x: Tokens, rows: Rows, bias: Vector, pairs: Pairs, selection: torch.dtype) -> Pairs:
     if selection == x.dtype:
         return pairs
-    return pairs._replace(values=dots(loops, x, rows, pairs.indices, pairs.starts) + bias[pairs.indices])
+    exact = dots(loops, x, rows, pairs.indices, pairs.starts) + bias[pairs.indices]
+    return pairs._replace(values=exact.to(x.dtype))
 
 
 def _first(found: Pairs, n_wanted: int) -> Pairs:

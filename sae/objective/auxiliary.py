@@ -33,6 +33,7 @@ from torch.nn.functional import pad
 from sae import kernels
 from sae.core.config import Strict
 from sae.dictionary import Dictionary
+from sae.kernels import choice
 from sae.kernels.marks import places
 from sae.parallel import Axis, token_mean
 
@@ -97,31 +98,35 @@ def auxiliary_loss(
             if not len(latents):
                 return x.new_zeros(())
             most = min(k, max(1, int(share * len(latents))))
-            residual = (target - y).detach()
-            # Where it is not, what is under way stays: autocast that is not enabled would end the trainer's.
-            with torch.autocast(x.device.type, torch.bfloat16) if _is_quick(x) else nullcontext():
-                return coefficient * _unexplained(dictionary, x, residual, latents, most, data)
+            return coefficient * _unexplained(dictionary, x, (target - y).detach(), latents, most, data)
         case _:
             assert_never(auxiliary)
 
 
 def _is_quick(x: Tensor) -> bool:
     """Whether whole products of bfloat16 are as good as free beside what single pairs would cost."""
-    return x.is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    return x.is_cuda and choice.multiplies_bfloat16(x.device)
 
 
 def _unexplained(dictionary: Dictionary, x: Tensor, residual: Tensor, latents: Tensor, k: int, data: Axis) -> Tensor:
     """The share of the residual's variance, over all ranks, that the dead latents leave unexplained of these tokens."""
-    rows, W_dec = (matrix.index_select(0, latents) for matrix in (dictionary.encoder_rows, dictionary.W_dec))
-    bias = dictionary.b_enc.index_select(0, latents)
-    if _is_quick(x):  # far more so where rows come in whole tiles; those that are added are never chosen
-        rows, W_dec = (pad(matrix, (0, 0, 0, -len(matrix) % _TILE)) for matrix in (rows, W_dec))
-        bias = pad(bias, (0, -len(bias) % _TILE), value=-torch.inf)
-    code = kernels.largest(dictionary.centred(x).detach(), rows, bias, k)
-    # The value is the ReLU's, the gradient the identity's.
-    rectified = code.values + (code.values.relu() - code.values).detach()
-    code = kernels.FixedCode(rectified, code.indices, code.d_sae)
-    predicted = kernels.sparse_decode(code, W_dec)
+    predicted = _predicted(dictionary, dictionary.centred(x).detach(), latents, k)
     variance = token_mean((residual - token_mean(residual, data)).square().sum(1), data)
     error = (residual - predicted).square().sum(1).mean()
     return torch.nan_to_num(error / variance, nan=0.0, posinf=0.0)
+
+
+def _predicted(dictionary: Dictionary, x: Tensor, latents: Tensor, k: int) -> Tensor:
+    """What the k largest of these latents say of the residual."""
+    rows, W_dec = (matrix.index_select(0, latents) for matrix in (dictionary.encoder_rows, dictionary.W_dec))
+    bias = dictionary.b_enc.index_select(0, latents)
+    quick = _is_quick(x)
+    if quick:  # far more so where rows come in whole tiles; those that are added are never chosen
+        rows, W_dec = (pad(matrix, (0, 0, 0, -len(matrix) % _TILE)) for matrix in (rows, W_dec))
+        bias = pad(bias, (0, -len(bias) % _TILE), value=-torch.inf)
+    # Where it is not, what is under way stays: autocast that is not enabled would end the trainer's.
+    with torch.autocast(x.device.type, torch.bfloat16) if quick else nullcontext():
+        code = kernels.largest(x, rows, bias, k)
+        # The value is the ReLU's, the gradient the identity's.
+        rectified = code.values + (code.values.relu() - code.values).detach()
+        return kernels.sparse_decode(kernels.FixedCode(rectified, code.indices, code.d_sae), W_dec)
