@@ -52,7 +52,7 @@ FACTORS = {
 OTHER_FACTORS = {
     ("saelens", "topk"): (1.0, 4.0, 12.0, 36.0),
     ("saelens", "relu"): (1.0, 4.0, 12.0),
-    ("saelens", "jumprelu"): (1.0, 4.0, 12.0),
+    ("saelens", "jumprelu"): (1.0, 4.0, 12.0, 36.0),
     ("dictionary_learning", "relu"): (1.0, 0.3, 4.0),
     ("dictionary_learning", "jumprelu"): (1.0, 12.0, 48.0),
 }

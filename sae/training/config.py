@@ -147,7 +147,8 @@ class TrainConfig(Strict):
     at 0.8 l0 swung by a fifth)."""
     broad: float | Literal["auto"] = "auto"
     """The same: times l0 latents are active at first, and fewer from step to step, until l0 is reached; auto: a
-    sixteenth of the latents, but 3 to 10 times l0, for an L1; 1 for a count (measured: `sae.training.presets`)."""
+    sixteenth of the latents, but 3 to 10 times l0, for an L1; a 64th, but 1 to 10 times l0, for a count (measured:
+    `sae.training.presets`)."""
     narrow_fraction: float = Field(default=0.8, ge=0, le=1)
     """The same: share of the steps after which l0 is reached (measured)."""
     level_rate: float = Field(default=0.5, ge=0, le=1)

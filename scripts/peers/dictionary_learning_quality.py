@@ -58,7 +58,8 @@ def _trainer(said: dict[str, Any], n_steps: int) -> Any:
             return StandardTrainer(lr=said["factor"] * 1e-3, **penalty, **shared)
         case "jumprelu":
             target = {"target_l0": float(said["k"]), "sparsity_warmup_steps": min(2000, n_steps // 5)}
-            return JumpReluTrainer(lr=said["factor"] * 7e-5, **target, **shared)
+            penalty = {"sparsity_penalty": said["penalty"]}  # of being off that l0, which its default does not reach
+            return JumpReluTrainer(lr=said["factor"] * 7e-5, **penalty, **target, **shared)
         case preset:
             raise ValueError(f"dictionary_learning is not measured with {preset}")
 

@@ -30,11 +30,13 @@ PEER_PRESETS = {
     "sparsify": ("topk",),
 }
 _ENVIRONMENTS = {"saelens": SAELENS, "dictionary_learning": DICTIONARY_LEARNING, "sparsify": SPARSIFY}
-SOUGHT = {("saelens", "relu"), ("saelens", "jumprelu"), ("dictionary_learning", "relu")}
-"""Where a penalty stands for l0."""
-_N_TRIES = 7
+SOUGHT = {(library, preset) for library in ("saelens", "dictionary_learning") for preset in ("relu", "jumprelu")}
+"""Where a penalty decides on l0."""
+_N_TRIES = 9
 _WITHIN = 0.1
 _FURTHER = 3.0
+_PENALTIES = (1e-6, 1e6)
+"""No penalty beyond these is tried."""
 
 
 def devices() -> tuple[str, ...]:
@@ -101,9 +103,10 @@ def peer_run(run: Any, task: Any, folder: Path, guess: Guess, device: str = "cpu
         found, coder = _trained(run, task, folder, penalty, device), Recorded(folder)
         tries.append(Try(penalty, coder.l0, found | {"coder": coder}))
         best = min(tries, key=lambda t: _distance(t.l0, task.l0))
-        if not seeking or len(tries) == _N_TRIES or _distance(best.l0, task.l0) <= math.log(1 + _WITHIN):
-            return best.found | {"penalty": best.penalty, "tries": [(t.penalty, t.l0) for t in tries]}
         penalty = _next(tries, task.l0)
+        is_over = len(tries) == _N_TRIES or not _PENALTIES[0] < penalty < _PENALTIES[1]
+        if not seeking or is_over or _distance(best.l0, task.l0) <= math.log(1 + _WITHIN):
+            return best.found | {"penalty": best.penalty, "tries": [(t.penalty, t.l0) for t in tries]}
 
 
 class Try(NamedTuple):
@@ -119,11 +122,12 @@ def _distance(l0: float, wanted: float) -> float:
 
 
 def _next(tries: list[Try], wanted: float) -> float:
-    """By the chord in logarithms where l0 was both larger and smaller, kept off its ends; else further out."""
+    """By the chord in logarithms where l0 was both larger and smaller, kept off its ends; else further out every time."""
     dense = max((t for t in tries if t.l0 > wanted), key=lambda t: t.penalty, default=None)
     sparse = min((t for t in tries if t.l0 <= wanted), key=lambda t: t.penalty, default=None)
     if dense is None or sparse is None:
-        return tries[-1].penalty * (_FURTHER if sparse is None else 1 / _FURTHER)
+        further = _FURTHER ** len(tries)
+        return tries[-1].penalty * (further if sparse is None else 1 / further)
     share = math.log(dense.l0 / wanted) / math.log(dense.l0 / max(sparse.l0, 1e-3))
     return dense.penalty * (sparse.penalty / dense.penalty) ** min(max(share, 0.2), 0.8)
 

@@ -4,8 +4,8 @@ The base: Adam (0.7, 0.95) at 2.8e-3 · √(min(batch, 1024) / d) with a hundred
 weight 1/32 with d / 2 latents, any share of the dead ones, dead after a two-hundredth of the run and held back, random
 tied rows, unit decoder rows, centred and scaled; codes of an L1 begin broad, and levels follow l0 at a
 rate of 0.5. Every preset has the base at several rates, and what concerns it alone; most other arms are made for
-`topk`. The defaults differ from it in one thing that it showed: AuxK takes an eighth of the dead latents at most (group
-*auxk share*).
+`topk`. The defaults differ from it in what it showed: AuxK takes an eighth of the dead latents at most (group *auxk
+share*), and jumprelu's codes begin broad where they are very sparse (group *broad*).
 
 A base that changes takes the meaning from old rows: `sae.training` has a VERSION for that, and the rows go.
 """
@@ -63,6 +63,7 @@ class Arm:
         """The run on a bench's activations, of width d."""
         batch, tokens = self.batch or bench.batch, int(bench.tokens * self.share)
         said: dict[str, Any] = {"level_rate": 0.5} if self.preset in CONTROLLED else {}
+        said |= {"broad": 1.0} if self.preset == "jumprelu" else {}
         said |= {
             "auxk_coefficient": 1 / 32,
             "auxk_share": 1.0,
@@ -175,6 +176,8 @@ def _presets() -> list[Arm]:
     found = [Arm("level rate", "0.05", keys={"level_rate": 0.05}, preset=preset) for preset in L1S]
     found += [Arm("quick biases", "√d times", quick_levels=True, preset=p) for p in ("batchtopk", "matryoshka")]
     found += [Arm("broad", f"{b:g} times", keys={"broad": b}, preset=preset) for preset in L1S for b in BROADS]
+    counted = {"broad": "auto", "auxk_share": 1 / 8}  # the default
+    found.append(Arm("broad", "a 64th of the latents, AuxK with an eighth", keys=counted, preset="jumprelu"))
     resampled = {"resample": True, "broad": 5.0}
     return [*found, Arm("resampled", "5 times broad", 1.0, resampled, window=1 / 20, preset="relu")]
 

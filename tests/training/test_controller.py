@@ -35,9 +35,11 @@ def test_neither_a_drift_nor_a_start_leaves_an_error(drift: float, start: float,
     assert max(map(abs, errors(drift, start)[-50:])) < most
 
 
-@pytest.mark.parametrize(("preset", "first"), [("relu", 12.0), ("jumprelu", 4.0)])
-def test_codes_begin_broad_and_narrow_to_l0(preset: str, first: float) -> None:
-    config = TrainConfig.model_validate({"preset": preset, "d_sae": 64, "l0": 4, "batch": 1, "tokens": 100})
+@pytest.mark.parametrize(
+    ("preset", "d_sae", "first"), [("relu", 64, 12.0), ("jumprelu", 64, 4.0), ("jumprelu", 512, 8.0)]
+)
+def test_codes_begin_broad_and_narrow_to_l0(preset: str, d_sae: int, first: float) -> None:
+    config = TrainConfig.model_validate({"preset": preset, "d_sae": d_sae, "l0": 4, "batch": 1, "tokens": 100})
     controller, wanted = controller_of(config, 16), []
     for _ in range(100):
         assert isinstance(controller, L0Controller)
