@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from sae.core.config import EXECUTION, Strict
 from sae.training.initialise import Scale
-from sae.training.schedule import Schedule, automatic_rate, calmed, crowded
+from sae.training.schedule import FALL, Schedule, automatic_rate, calmed, crowded, fall
 
 Preset = Literal[
     "topk",
@@ -90,8 +90,10 @@ class TrainConfig(Strict):
     where that is less (measured for runs of 1–10 million tokens: `sae.training.schedule`)."""
     warmup_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of the steps in which the rate rises linearly from zero (measured: `sae.training.schedule`)."""
-    decay_fraction: float = Field(default=0.2, ge=0, le=1)
-    """Share of the steps, at the end, in which the rate falls linearly to zero (SAEBench: the last fifth)."""
+    decay_fraction: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    """Share of the steps, at the end, in which the rate falls linearly to zero (SAEBench: the last fifth); auto: a
+    fifth, and up to a half where many latents have many steps, d_sae · steps / (5000 · batch) in batches of 1,024 or
+    more, but for relu, gated and crosscoder (measured: `sae.training.schedule`)."""
     multi_topk: bool = False
     """topk, transcoder: the error of a code with more latents is added (Gao et al. 2024, "Multi-TopK")."""
     multi_topk_factor: int = Field(default=4, ge=2)
@@ -211,7 +213,7 @@ class TrainConfig(Strict):
             raise ValueError(f"l0 {self.l0} is larger than d_sae {self.d_sae}: there are not so many latents")
         if self.accumulate > self.batch:
             raise ValueError(f"accumulate {self.accumulate} is larger than batch {self.batch}: nothing to divide")
-        if self.warmup_fraction + self.decay_fraction > 1:
+        if self.decay_fraction != "auto" and self.warmup_fraction + self.decay_fraction > 1:
             raise ValueError("warmup_fraction and decay_fraction add up to more than 1")
         for key, presets in _BELONGS.items():
             if getattr(self, key) != type(self).model_fields[key].default and self.preset not in presets:
@@ -233,13 +235,15 @@ class TrainConfig(Strict):
 
     def schedule(self, d: int) -> Schedule:
         """The learning rate of every step, for activations of width d."""
-        automatic = automatic_rate(d, self.batch)
+        automatic, falling = automatic_rate(d, self.batch), FALL
         if self.preset not in NARROWING:
             automatic *= crowded(self.d_sae, d, self.batch, self.n_steps)
+            falling = fall(self.d_sae, self.batch, self.n_steps)
         if self.preset == "jumprelu":
             automatic *= calmed(self.n_steps)
         peak = automatic if self.learning_rate == "auto" else self.learning_rate
-        return Schedule(peak, self.n_steps, self.warmup_fraction, self.decay_fraction)
+        decay = min(falling, 1 - self.warmup_fraction) if self.decay_fraction == "auto" else self.decay_fraction
+        return Schedule(peak, self.n_steps, self.warmup_fraction, decay)
 
 
 def _rises_to_one(prefixes: tuple[float, ...]) -> bool:

@@ -6,7 +6,6 @@ of ours in reading them cannot count against it.
 """
 
 import json
-import math
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from peers.environment import DICTIONARY_LEARNING, SAELENS, SPARSIFY
+from peers.penalty import Try, nearest, sought
 from torch import Tensor
 
 from sae.core.errors import WorldError
@@ -32,11 +32,6 @@ PEER_PRESETS = {
 _ENVIRONMENTS = {"saelens": SAELENS, "dictionary_learning": DICTIONARY_LEARNING, "sparsify": SPARSIFY}
 SOUGHT = {(library, preset) for library in ("saelens", "dictionary_learning") for preset in ("relu", "jumprelu")}
 """Where a penalty decides on l0."""
-_N_TRIES = 9
-_WITHIN = 0.1
-_FURTHER = 3.0
-_PENALTIES = (1e-6, 1e6)
-"""No penalty beyond these is tried."""
 
 
 def devices() -> tuple[str, ...]:
@@ -97,39 +92,15 @@ def peer_run(run: Any, task: Any, folder: Path, guess: Guess, device: str = "cpu
     Raises:
         WorldError: its environment or its program failed.
     """
-    seeking = (run.library, run.preset) in SOUGHT and not guess.final
-    penalty, tries = guess.penalty, []
-    while True:
+
+    def train(penalty: float) -> tuple[float, dict[str, Any]]:
         found, coder = _trained(run, task, folder, penalty, device), Recorded(folder)
-        tries.append(Try(penalty, coder.l0, found | {"coder": coder}))
-        best = min(tries, key=lambda t: _distance(t.l0, task.l0))
-        penalty = _next(tries, task.l0)
-        is_over = len(tries) == _N_TRIES or not _PENALTIES[0] < penalty < _PENALTIES[1]
-        if not seeking or is_over or _distance(best.l0, task.l0) <= math.log(1 + _WITHIN):
-            return best.found | {"penalty": best.penalty, "tries": [(t.penalty, t.l0) for t in tries]}
+        return coder.l0, found | {"coder": coder}
 
-
-class Try(NamedTuple):
-    """One penalty."""
-
-    penalty: float
-    l0: float
-    found: dict[str, Any]
-
-
-def _distance(l0: float, wanted: float) -> float:
-    return abs(math.log(max(l0, 1e-3) / wanted))
-
-
-def _next(tries: list[Try], wanted: float) -> float:
-    """By the chord in logarithms where l0 was both larger and smaller, kept off its ends; else further out every time."""
-    dense = max((t for t in tries if t.l0 > wanted), key=lambda t: t.penalty, default=None)
-    sparse = min((t for t in tries if t.l0 <= wanted), key=lambda t: t.penalty, default=None)
-    if dense is None or sparse is None:
-        further = _FURTHER ** len(tries)
-        return tries[-1].penalty * (further if sparse is None else 1 / further)
-    share = math.log(dense.l0 / wanted) / math.log(dense.l0 / max(sparse.l0, 1e-3))
-    return dense.penalty * (sparse.penalty / dense.penalty) ** min(max(share, 0.2), 0.8)
+    seeking = (run.library, run.preset) in SOUGHT and not guess.final
+    tries = sought(train, guess.penalty, task.l0) if seeking else [Try(guess.penalty, *train(guess.penalty))]
+    best = nearest(tries, task.l0)
+    return best.found | {"penalty": best.penalty, "tries": [(t.penalty, t.l0) for t in tries]}
 
 
 def write_rows(folder: Path, task: Any, seed: int, stream: Batches, test: Callable[[], Tensor]) -> None:

@@ -176,6 +176,19 @@ def test_the_automatic_rate_falls_with_latents_and_steps_where_both_are_many():
     assert rate(16_384, 1000, d=512) == pytest.approx(rate(64, 100, d=512) / 2)
 
 
+def test_the_automatic_rate_falls_earlier_where_latents_and_steps_are_many():
+    def decay(d_sae: int, n_steps: int, preset: Preset = "topk", **more: float) -> float:
+        config = small(preset=preset, d_sae=d_sae, batch=1024, tokens=1024 * n_steps, **more)
+        return config.schedule(64).decay_fraction
+
+    assert decay(64, 100) == decay(1024, 1000) == pytest.approx(1 / 5)
+    assert decay(2048, 1000) == decay(1024, 2000) == pytest.approx(2 / 5)
+    assert decay(8192, 10_000) == pytest.approx(1 / 2)
+    assert decay(8192, 10_000, "relu") == pytest.approx(1 / 5)
+    assert decay(8192, 10_000, decay_fraction=0.1) == 0.1
+    assert decay(8192, 10_000, warmup_fraction=0.75) == pytest.approx(1 / 4)
+
+
 def test_runs_that_the_defaults_were_not_chosen_for_are_named():
     assert caution(1000, 1_000_000) == caution(0, 10**9) == ()
     assert "raise tokens" in caution(40, 40 * 512)[0]
