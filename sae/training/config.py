@@ -93,7 +93,7 @@ class TrainConfig(Strict):
     decay_fraction: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     """Share of the steps, at the end, in which the rate falls linearly to zero (SAEBench: the last fifth); auto: a
     fifth, and up to a half where many latents have many steps, d_sae · steps / (5000 · batch) in batches of 1,024 or
-    more, but for relu, gated and crosscoder (measured: `sae.training.schedule`)."""
+    more, but for relu, gated, crosscoder and jumprelu (measured: `sae.training.schedule`)."""
     multi_topk: bool = False
     """topk, transcoder: the error of a code with more latents is added (Gao et al. 2024, "Multi-TopK")."""
     multi_topk_factor: int = Field(default=4, ge=2)
@@ -238,6 +238,7 @@ class TrainConfig(Strict):
         automatic, falling = automatic_rate(d, self.batch), FALL
         if self.preset not in NARROWING:
             automatic *= crowded(self.d_sae, d, self.batch, self.n_steps)
+        if self.preset not in CONTROLLED:
             falling = fall(self.d_sae, self.batch, self.n_steps)
         if self.preset == "jumprelu":
             automatic *= calmed(self.n_steps)

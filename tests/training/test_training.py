@@ -184,7 +184,7 @@ def test_the_automatic_rate_falls_earlier_where_latents_and_steps_are_many():
     assert decay(64, 100) == decay(1024, 1000) == pytest.approx(1 / 5)
     assert decay(2048, 1000) == decay(1024, 2000) == pytest.approx(2 / 5)
     assert decay(8192, 10_000) == pytest.approx(1 / 2)
-    assert decay(8192, 10_000, "relu") == pytest.approx(1 / 5)
+    assert decay(8192, 10_000, "relu") == decay(8192, 10_000, "jumprelu") == pytest.approx(1 / 5)
     assert decay(8192, 10_000, decay_fraction=0.1) == 0.1
     assert decay(8192, 10_000, warmup_fraction=0.75) == pytest.approx(1 / 4)
 
