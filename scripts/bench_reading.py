@@ -224,7 +224,7 @@ def show(rows: Sequence[Row]) -> None:
     for one in rows:
         verdict = {None: "", True: "holds", False: "MISSED"}[one["holds"]]
         target = "" if one["target"] is None else f"target {one['target']:g}"
-        print(f"{one['name']:<32}{one['value']:>14.4g} {one['unit']:<24}{target:<14}{verdict}", flush=True)
+        print(f"{one['name']:<32}{one['value']:>14.4g} {one['unit']:<24} {target:<14}{verdict}", flush=True)
 
 
 def main() -> None:

@@ -151,8 +151,8 @@ class TrainConfig(Strict):
     """The same: times l0 latents are active at first, and fewer from step to step, until l0 is reached; auto: a
     sixteenth of the latents, but 3 to 10 times l0, for an L1; a 64th, but 1 to 10 times l0, for a count (measured:
     `sae.training.presets`)."""
-    narrow_fraction: float = Field(default=0.8, ge=0, le=1)
-    """The same: share of the steps after which l0 is reached (measured)."""
+    narrow_fraction: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    """The same: share of the steps after which l0 is reached; auto: 0.8 for an L1, 0.9 for a count (measured there)."""
     level_rate: float = Field(default=0.5, ge=0, le=1)
     """The same: while the rate falls, a step shifts biases or thresholds by this share of what is missing to l0
     (measured: `sae.training.levels`)."""

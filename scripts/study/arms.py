@@ -63,7 +63,7 @@ class Arm:
         """The run on a bench's activations, of width d."""
         batch, tokens = self.batch or bench.batch, int(bench.tokens * self.share)
         said: dict[str, Any] = {"level_rate": 0.5} if self.preset in CONTROLLED else {}
-        said |= {"broad": 1.0} if self.preset == "jumprelu" else {}
+        said |= {"broad": 1.0, "narrow_fraction": 0.8} if self.preset == "jumprelu" else {}
         said |= {
             "auxk_coefficient": 1 / 32,
             "auxk_share": 1.0,
@@ -176,7 +176,7 @@ def _presets() -> list[Arm]:
     found = [Arm("level rate", "0.05", keys={"level_rate": 0.05}, preset=preset) for preset in L1S]
     found += [Arm("quick biases", "√d times", quick_levels=True, preset=p) for p in ("batchtopk", "matryoshka")]
     found += [Arm("broad", f"{b:g} times", keys={"broad": b}, preset=preset) for preset in L1S for b in BROADS]
-    counted = {"broad": "auto", "auxk_share": 1 / 8}  # the default
+    counted = {"broad": "auto", "narrow_fraction": "auto", "auxk_share": 1 / 8}  # the default
     found.append(Arm("broad", "a 64th of the latents, AuxK with an eighth", keys=counted, preset="jumprelu"))
     resampled = {"resample": True, "broad": 5.0}
     return [*found, Arm("resampled", "5 times broad", 1.0, resampled, window=1 / 20, preset="relu")]

@@ -36,9 +36,10 @@ def test_neither_a_drift_nor_a_start_leaves_an_error(drift: float, start: float,
 
 
 @pytest.mark.parametrize(
-    ("preset", "d_sae", "first"), [("relu", 64, 12.0), ("jumprelu", 64, 4.0), ("jumprelu", 512, 8.0)]
+    ("preset", "d_sae", "first", "narrowed"),
+    [("relu", 64, 12.0, 80), ("jumprelu", 64, 4.0, 90), ("jumprelu", 512, 8.0, 90)],
 )
-def test_codes_begin_broad_and_narrow_to_l0(preset: str, d_sae: int, first: float) -> None:
+def test_codes_begin_broad_and_narrow_to_l0(preset: str, d_sae: int, first: float, narrowed: int) -> None:
     config = TrainConfig.model_validate({"preset": preset, "d_sae": d_sae, "l0": 4, "batch": 1, "tokens": 100})
     controller, wanted = controller_of(config, 16), []
     for _ in range(100):
@@ -47,8 +48,10 @@ def test_codes_begin_broad_and_narrow_to_l0(preset: str, d_sae: int, first: floa
         controller = controller.after(4.0)
     assert wanted[0] == first
     assert wanted == sorted(wanted, reverse=True)
-    assert wanted[79] == pytest.approx(4, rel=0.02)
-    assert wanted[80:] == [4.0] * 20
+    assert wanted[narrowed - 1] == pytest.approx(4, rel=0.02)
+    assert wanted[narrowed:] == [4.0] * (100 - narrowed)
+    if first > 4:
+        assert wanted[narrowed - 10] > 4
 
 
 def test_thresholds_of_dead_latents_sink_and_no_others() -> None:
