@@ -92,8 +92,9 @@ class TrainConfig(Strict):
     """Share of the steps in which the rate rises linearly from zero (measured: `sae.training.schedule`)."""
     decay_fraction: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     """Share of the steps, at the end, in which the rate falls linearly to zero (SAEBench: the last fifth); auto: a
-    fifth, and up to a half where many latents have many steps, d_sae · steps / (5000 · batch) in batches of 1,024 or
-    more, but for relu, gated, crosscoder and jumprelu (measured: `sae.training.schedule`)."""
+    fifth, and up to a half where many latents have many steps, the smaller of steps / 2500 and, in batches of 1,024 or
+    more, d_sae · steps / (5000 · batch), but for relu, gated, crosscoder and jumprelu (measured:
+    `sae.training.schedule`)."""
     multi_topk: bool = False
     """topk, transcoder: the error of a code with more latents is added (Gao et al. 2024, "Multi-TopK")."""
     multi_topk_factor: int = Field(default=4, ge=2)

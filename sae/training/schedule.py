@@ -27,12 +27,14 @@ of topk on the synthetic data / the microworld / stories.
    - Four times of both, stories, a quarter (the rule's) and all of it: .0140 and .0188, dead .002 and .19 (no rows).
    - Four times the tokens: .091 / .0017 / .0281 and .093 / .0017 / .0277. Batches of 256, 3,906 steps, a quarter (the
      rule's), a half and all of the rate of 1,024: .099 / .0021 / .032, .097 / .0019 / .031, .106 / .0022 / .033.
-   - What is crowded learns its last latents while the rate falls: the fall is a fifth of the run, times d_sae · steps /
-     (1000 · batch) of at least 1, and at most a half. A fifth and a half, FVU / dead: 8,192 latents in d 512, 5M rows
-     .0657 / .116 and .0647 / .094 (on a GPU), but 1M, where it is a fifth, .0762 / .071 and .0791 / .089; four times
-     the latents on the microworld .0019 / .114 and .0018 / .072, on stories .0203 / .018 and .0201 / .014, on the
-     synthetic data .0842 / .676 and .0837 / .679 (seed 0). Not where a controller narrows codes to l0, late: jumprelu,
-     2,048 latents, synthetic, MCC / F1 / dead .955 / .455 / .140 and (two fifths) .955 / .434 / .382.
+   - What is crowded learns its last latents while the rate falls, if it has had the time to learn the others: the fall
+     is a fifth of the run times the smaller of d_sae · steps / (1000 · batch) and steps / 500, and a fifth to a half. A
+     fifth and a half, FVU / dead (seed 0): 8,192 latents in d 512, 1,220 steps of 4,096, .0657 / .116 and .0647 / .094
+     on a GPU, .0634 / .125 on a processor; four times the latents on the microworld .0019 / .114 and .0018 / .072, on
+     stories .0203 / .018 and .0201 / .014, on the synthetic data .0842 / .676 and .0837 / .679. But 244 steps of 4,096
+     in d 512: .0762 / .071 and .0791 / .089; 325 steps of 1,024 (`scripts/bench_convergence.py`): .246 and .273.
+     Not where a controller narrows codes to l0, late: jumprelu, 2,048 latents, synthetic, MCC / F1 / dead .955 / .455 /
+     .140 and (two fifths) .955 / .434 / .382.
 3. Where a controller moves a penalty it holds as well. relu on the synthetic data at half, it, and twice: MCC .735,
    .798, .854, but on the microworld FVU .0026, .0023, .0032 with .0, .01, .08 of its latents dead.
 4. Thresholds that count what fires (jumprelu) swing when they are quick, and a short run has no time to calm them:
@@ -60,6 +62,8 @@ _NARROW = 128
 """Width up to which it is one; beyond, latents crowd the less the wider it is."""
 FALL, _LONGEST_FALL = 1 / 5, 1 / 2
 """Share of the steps in which the rate falls: where latents do not crowd, and at most."""
+_PATIENT_STEPS = 500
+"""Steps up to which it falls in no more of them: a short run needs its rate."""
 
 FEWEST_STEPS = 250
 """Of the shortest runs that defaults were chosen for; l0 and dead latents need some hundred."""
@@ -100,7 +104,8 @@ def crowded(d_sae: int, d: int, batch: int, n_steps: int) -> float:
 
 def fall(d_sae: int, batch: int, n_steps: int) -> float:
     """The share of the steps, at the end, in which the rate falls."""
-    return min(_LONGEST_FALL, FALL * max(1.0, _crowd(d_sae, batch, n_steps)))
+    times = min(_crowd(d_sae, batch, n_steps), n_steps / _PATIENT_STEPS)
+    return min(_LONGEST_FALL, FALL * max(1.0, times))
 
 
 def _crowd(d_sae: int, batch: int, n_steps: int) -> float:

@@ -181,7 +181,7 @@ def test_the_automatic_rate_falls_earlier_where_latents_and_steps_are_many():
         config = small(preset=preset, d_sae=d_sae, batch=1024, tokens=1024 * n_steps, **more)
         return config.schedule(64).decay_fraction
 
-    assert decay(64, 100) == decay(1024, 1000) == pytest.approx(1 / 5)
+    assert decay(64, 100) == decay(1024, 1000) == decay(8192, 500) == pytest.approx(1 / 5)
     assert decay(2048, 1000) == decay(1024, 2000) == pytest.approx(2 / 5)
     assert decay(8192, 10_000) == pytest.approx(1 / 2)
     assert decay(8192, 10_000, "relu") == decay(8192, 10_000, "jumprelu") == pytest.approx(1 / 5)
