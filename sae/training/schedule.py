@@ -29,11 +29,11 @@ of topk on the synthetic data / the microworld / stories.
      rule's), a half and all of the rate of 1,024: .099 / .0021 / .032, .097 / .0019 / .031, .106 / .0022 / .033.
    - What is crowded learns its last latents while the rate falls, if it has had the time to learn the others: the fall
      is a fifth of the run times the smaller of d_sae · steps / (1000 · batch) and steps / 500, and a fifth to a half.
-     FVU / dead (seed 0) of a fifth and of a half: 8,192 latents in d 512, 1,220 steps of 4,096, .0657 / .116 and .0647 /
-     .094 on a GPU, the half on a processor .0634 / .125; four times the latents on the synthetic data .0842 / .676 and
-     .0837 / .679; of a fifth, two fifths (the rule's) and a half on the microworld .0019 / .114, .0018 / .090 and .0018 /
-     .072, on stories .0203 / .018, .0200 / .016 and .0201 / .014. But 244 steps of 4,096 in d 512: .0762 / .071 and
-     .0791 / .089; 325 steps of 1,024 (`scripts/bench_convergence.py`): .246 and .273.
+     FVU / dead (seed 0) of a fifth and of a half: 8,192 latents in d 512, 1,220 steps of 4,096, .0657 / .116 and .0647
+     / .094 on a GPU, the half on a processor .0634 / .125; four times the latents on the synthetic data .0842 / .676
+     and .0837 / .679; of a fifth, two fifths (the rule's) and a half on the microworld .0019 / .114, .0018 / .090 and
+     .0018 / .072, on stories .0203 / .018, .0200 / .016 and .0201 / .014. But 244 steps of 4,096 in d 512: .0762 / .071
+     and .0791 / .089; 325 steps of 1,024 (`scripts/bench_convergence.py`): .246 and .273.
      Not where a controller narrows codes to l0, late: jumprelu, 2,048 latents, synthetic, MCC / F1 / dead .955 / .455 /
      .140 and (two fifths) .955 / .434 / .382.
 3. Where a controller moves a penalty it holds as well. relu on the synthetic data at half, it, and twice: MCC .735,
