@@ -30,9 +30,21 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from bench_quality import WITHIN, LateError, Mean, Run, Runs, Until, config_of, factors, mean
+from bench_quality import (
+    WITHIN,
+    LateError,
+    Mean,
+    Run,
+    Runs,
+    Until,
+    add_peers,
+    config_of,
+    factors,
+    mean,
+    names,
+)
 from bench_reading import Row, row, show
-from peers.quality import LIBRARIES, PEER_PRESETS, Guess, devices, peer_run, write_rows
+from peers.quality import LIBRARIES, PEER_PRESETS, Guess, peer_run, write_rows
 from study.data import BENCHES, QUICK, Bench, Rows, rows, stories_are_there
 
 from sae.core.errors import WorldError
@@ -197,9 +209,9 @@ def _shown(mean: Mean) -> str:
     return f"{mean.value:.3g}{spread} ({mean.n} seed{'s' * (mean.n > 1)})"
 
 
-def chosen_benches(said: str) -> list[Bench]:
+def chosen_benches(said: Sequence[str]) -> list[Bench]:
     """Raises WorldError where the story model is wanted and not there."""
-    benches = [bench for bench in BENCHES if bench.name in said.split(",")]
+    benches = [bench for bench in BENCHES if bench.name in said]
     if any(bench.name == "stories" for bench in benches) and not stories_are_there():
         raise WorldError("the story model and its texts are not there; name other --benches")
     return benches
@@ -209,12 +221,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny data, ours alone: shows that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
-    parser.add_argument("--benches", default="microworld,stories,wide")
-    parser.add_argument("--peers", nargs="?", const=",".join(LIBRARIES), default="", help="measure all, or these")
-    parser.add_argument(
-        "--peers-device", choices=devices(), default="cpu", help="where they train, in float32: cpu or cuda"
-    )
-    parser.add_argument("--presets", default=",".join(PRESETS))
+    parser.add_argument("--benches", default="microworld,stories,wide", type=names(*(bench.name for bench in BENCHES)))
+    add_peers(parser)
+    parser.add_argument("--presets", default=",".join(PRESETS), type=names(*PEER_PRESETS["saelens"]))
     parser.add_argument("--at-defaults", action="store_true", help="no other rates: what is large is slow")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the rows are kept")
@@ -222,9 +231,6 @@ def main() -> None:
     parser.add_argument("--only-compare", action="store_true", help="no run is made")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no run is begun after so many")
     options = parser.parse_args()
-    wrong = {*options.peers.split(","), *options.benches.split(",")} - {"", *LIBRARIES, *(b.name for b in BENCHES)}
-    if wrong:
-        parser.error(f"no library or bench is called {', '.join(sorted(wrong))}")
     seeds = [0] if options.quick else [int(seed) for seed in options.seeds.split(",")]
     try:
         benches = [QUICK] if options.quick else chosen_benches(options.benches)
@@ -234,14 +240,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         until = Until(Path(name), time.monotonic() + 60 * options.minutes, options.peers_device)
         cache = until.folder if options.quick else options.cache
-        presets: list[str] = options.presets.split(",")
-        for bench, preset in ((bench, preset) for bench in benches for preset in presets):
-            task = Task(rows(bench, cache))
-            (options.runs or until.folder).mkdir(parents=True, exist_ok=True)
-            own = Runs((options.runs or until.folder) / f"ours_{bench.name}.json")
-            kept = Runs((until.folder if options.quick else KEPT) / f"{bench.name}.json")
+        (options.runs or until.folder).mkdir(parents=True, exist_ok=True)
+        presets: list[str] = options.presets
+        for bench, preset in itertools.product(benches, presets):
+            try:
+                own = Runs((options.runs or until.folder) / f"ours_{bench.name}.json")
+                kept = Runs((until.folder if options.quick else KEPT) / f"{bench.name}.json")
+                task = Task(rows(bench, cache))
+            except WorldError as error:
+                parser.error(str(error))
             peers = [Contender(lib, preset, task, kept) for lib in LIBRARIES if preset in PEER_PRESETS[lib]]
-            wanted = [peer for peer in peers if peer.library in options.peers.split(",")]
+            wanted = [peer for peer in peers if peer.library in options.peers]
             contender = Contender("ours", preset, task, own)
             for one in () if options.only_compare else wanted if options.peers else [contender]:
                 _in_time(one, seeds, until, options.at_defaults)

@@ -6,10 +6,10 @@
 
 The data are the stream of the shape "1024-in-128" (`sae.synthetic`), a million rows; every library's first run, on seed
 0, is at its own default rate and at multiples of it; the rate with the highest MCC is chosen, and seeds 1 and 2 are
-trained at it and at the default. Three multiples are tried at most, four for SAELens' topk: a coarse grid, cut for time
-(`FACTORS`, `OTHER_FACTORS`), so a peer's best may lie between or beyond. A seed is that of the weights and names the
-rows trained on; the truth and the rows that everything is scored on are the same for all. Each run is one entry of a
-file of runs, written when it is done: a run that is there is not made again, and several processes may share a file.
+trained at it and at the default. Three or four multiples are tried: a coarse grid, cut for time (`FACTORS`,
+`OTHER_FACTORS`), so a peer's best may lie between or beyond. A seed is that of the weights and names the rows trained
+on; the truth and the rows that everything is scored on are the same for all. Each run is one entry of a file of runs,
+written when it is done: a run that is there is not made again, and several processes may share a file.
 Ours go to `--runs`, those of the peers (`--peers`: SAELens, dictionary_learning, sparsify, in environments of their
 own) to scripts/peers/quality.json, which is kept; a plain run compares with what is there. l0 is 6 for all; where a
 peer has a penalty instead, one is sought for every rate on seed 0 until l0 is within a tenth, and kept for the other
@@ -28,7 +28,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -116,13 +116,24 @@ class Runs:
     """A file of runs that are done."""
 
     def __init__(self, file: Path) -> None:
+        """Raises WorldError where the file is there and holds no runs."""
         self._file = file
-        self.done: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        self.done = self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        if not self._file.exists():
+            return {}
+        try:
+            found: Any = json.loads(self._file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WorldError(f"{self._file} holds no runs: {error}") from error
+        if not isinstance(found, dict):
+            raise WorldError(f"{self._file} holds no runs, which are an object by name")
+        return found
 
     def add(self, run: Run, found: dict[str, Any]) -> None:
         with _alone(self._file.parent):
-            if self._file.is_file():  # another process may have added to it
-                self.done |= json.loads(self._file.read_text(encoding="utf-8"))
+            self.done |= self._read()  # another process may have added to it
             self.done[run.key] = found
             written = self._file.with_suffix(".partial")
             written.write_text(json.dumps(self.done, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -308,38 +319,68 @@ def control_rows(task: Task, d_sae: int) -> list[Row]:
     return [row(f"{name}_{d_sae}_{n}", scores[n], n) for name, scores in found.items() for n in COMPARED]
 
 
+def names(*known: str) -> Callable[[str], list[str]]:
+    """Reads names with commas between them, for argparse."""
+
+    def read(said: str) -> list[str]:
+        found = [name for name in said.split(",") if name]
+        if unknown := [name for name in found if name not in known]:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: there are {', '.join(known)}")
+        return found
+
+    return read
+
+
+def add_peers(parser: argparse.ArgumentParser) -> None:
+    """Which peers are measured, and where."""
+    every = ",".join(LIBRARIES)
+    parser.add_argument(
+        "--peers", nargs="?", const=every, default="", type=names(*LIBRARIES), help="measure all, or these"
+    )
+    parser.add_argument(
+        "--peers-device", choices=devices(), default="cpu", help="where they train, in float32: cpu or cuda"
+    )
+
+
+def _widths(said: str) -> list[int]:
+    found = [int(width) for width in said.split(",") if width]
+    if min(found, default=1) < 1:
+        raise argparse.ArgumentTypeError(f"{said}: a dictionary has one latent at least")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny data, ours alone: shows that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--runs", type=Path, metavar="FILE", help="file of our runs; those that are there are not made")
-    parser.add_argument("--peers", nargs="?", const=",".join(LIBRARIES), default="", help="measure all, or these")
-    parser.add_argument(
-        "--peers-device", choices=devices(), default="cpu", help="where they train, in float32: cpu or cuda"
-    )
-    parser.add_argument("--presets", default=",".join(PRESETS))
-    parser.add_argument("--d-sae", default="", help="widths of the dictionaries; left out: all of the task")
+    add_peers(parser)
+    parser.add_argument("--presets", default=",".join(PRESETS), type=names(*PRESETS))
+    parser.add_argument("--d-sae", default="", type=_widths, help="of the dictionaries; left out: all of the task")
     parser.add_argument("--only-compare", action="store_true", help="no run is made")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no run is begun after so many")
     options = parser.parse_args()
     task = QUICK if options.quick else FULL
-    widths = tuple(int(width) for width in options.d_sae.split(",") if width) or task.d_sae
+    widths: Sequence[int] = options.d_sae or task.d_sae
+    presets: list[str] = options.presets
     with tempfile.TemporaryDirectory() as folder:
         until = Until(Path(folder), time.monotonic() + 60 * options.minutes, options.peers_device)
-        own, kept = (
-            Runs(options.runs or until.folder / "runs.json"),
-            Runs(until.folder / "none" if options.quick else KEPT),
-        )
+        try:
+            own, kept = (
+                Runs(options.runs or until.folder / "runs.json"),
+                Runs(until.folder / "none" if options.quick else KEPT),
+            )
+        except WorldError as error:
+            parser.error(str(error))
         found: list[Row] = []
-        peers, presets = ([name for name in text.split(",") if name] for text in (options.peers, options.presets))
         for d_sae, preset in itertools.product(widths, presets):
-            for library in peers:
+            for library in options.peers:
                 _measure_peer(task, library, preset, d_sae, kept, until)
-            if not peers:
+            if not options.peers:
                 if not options.only_compare:
                     _in_time(task, "ours", preset, d_sae, own, until)
                 found += _shown(compared(preset, d_sae, own, kept))
-        for d_sae in () if peers else widths:
+        for d_sae in () if options.peers else widths:
             found += _shown(control_rows(task, d_sae))
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

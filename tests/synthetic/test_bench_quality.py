@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_quality.py"
 
 
@@ -23,3 +25,22 @@ def test_quick_run_gives_the_rows_and_keeps_its_runs(tmp_path: Path) -> None:
     again = subprocess.run([*command, "--only-compare"], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert json.loads(file.read_text()) == list(rows.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        (["--presets", "topk,nonsense"], "matryoshka"),
+        (["--peers", "nonsense"], "sparsify"),
+        (["--d-sae", "0"], "one latent at least"),
+        (["--runs", "{broken}"], "holds no runs"),
+    ],
+)
+def test_wrong_words_end_with_what_is_allowed(words: list[str], allowed: str, tmp_path: Path) -> None:
+    (broken := tmp_path / "broken.json").write_text("[1, 2]")
+    words = [word.format(broken=broken) for word in words]
+    done = subprocess.run([sys.executable, str(SCRIPT), "--quick", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert allowed in done.stderr
+    assert "Traceback" not in done.stderr
+    assert broken.read_text() == "[1, 2]"
