@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from pipelines.catalogue import CatalogueConfig
 from pipelines.evaluate import EvaluateConfig
@@ -178,8 +179,8 @@ def find_config(config: str) -> Path:
 
 def explain(error: ValidationError) -> str:
     """The first problem in one line: the key, what is wrong, the key that was meant."""
-    problem = error.errors()[0]
-    place = [part for part in map(str, problem["loc"]) if not part.startswith(_TYPES_IN_PLACES)]
+    problem, *others = error.errors()
+    place = _place(problem)
     key = ".".join(place)
     if problem["type"] == "extra_forbidden":
         allowed = keys_of(_model_at(place[:-1]))
@@ -187,10 +188,20 @@ def explain(error: ValidationError) -> str:
         return f"unknown key {key!r}{nearest(place[-1], allowed) or '.'} Allowed {inside}: {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
+    words = [
+        other.get("ctx", {}).get("expected", "")
+        for other in others
+        if _place(other) == place and other["type"] == "literal_error"
+    ]
+    message = ", or ".join([problem["msg"].removeprefix("Value error, "), *words])
     return f"{key}: {message}" + (
         "" if "loc" not in problem or problem["type"] == "value_error" else f", got {problem['input']!r}"
     )
+
+
+def _place(problem: ErrorDetails) -> list[str]:
+    """Keys from the top on, without pydantic's names of what a union may be."""
+    return [part for part in map(str, problem["loc"]) if not part.startswith(_TYPES_IN_PLACES)]
 
 
 def keys_of(model: type[Strict]) -> list[str]:

@@ -30,22 +30,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from bench_quality import (
-    WITHIN,
-    LateError,
-    Mean,
-    Run,
-    Runs,
-    Until,
-    add_peers,
-    config_of,
-    factors,
-    mean,
-    names,
-)
+from bench_quality import WITHIN, LateError, Mean, Until, add_peers, config_of, factors, mean
 from bench_reading import Row, row, show
+from kept_runs import Run, Runs
 from peers.quality import LIBRARIES, PEER_PRESETS, Guess, peer_run, write_rows
 from study.data import BENCHES, QUICK, Bench, Rows, rows, stories_are_there
+from words import minutes, names, new_file, whole_numbers
 
 from sae.core.errors import WorldError
 from sae.synthetic.tallies import Coder
@@ -220,18 +210,18 @@ def chosen_benches(said: Sequence[str]) -> list[Bench]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny data, ours alone: shows that it runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="where to write the rows")
     parser.add_argument("--benches", default="microworld,stories,wide", type=names(*(bench.name for bench in BENCHES)))
     add_peers(parser)
     parser.add_argument("--presets", default=",".join(PRESETS), type=names(*PEER_PRESETS["saelens"]))
     parser.add_argument("--at-defaults", action="store_true", help="no other rates: what is large is slow")
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seeds", default="0,1,2", type=whole_numbers(0))
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the rows are kept")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="of our runs; those that are there are not made")
     parser.add_argument("--only-compare", action="store_true", help="no run is made")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no run is begun after so many")
+    parser.add_argument("--minutes", type=minutes, default=float("inf"), help="no run is begun after so many")
     options = parser.parse_args()
-    seeds = [0] if options.quick else [int(seed) for seed in options.seeds.split(",")]
+    seeds = [0] if options.quick else options.seeds
     try:
         benches = [QUICK] if options.quick else chosen_benches(options.benches)
     except WorldError as error:

@@ -20,20 +20,20 @@ Rows of the file: {name, value, unit, against, target, holds}; exit status 0 whe
 
 import argparse
 import contextlib
-import fcntl
 import itertools
 import json
-import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from bench_reading import Row, row, show
+from kept_runs import Run, Runs
 from peers.quality import LIBRARIES, PEER_PRESETS, Guess, devices, peer_run, write_rows
+from words import minutes, names, new_file, whole_numbers
 
 from sae.core.errors import WorldError
 from sae.synthetic import Stream, Truth, TruthConfig, TruthScores, controls, shape, truth_scores
@@ -85,62 +85,6 @@ FULL = Task("1024_in_128", shape("1024-in-128"), 1_000_000, 1024, 6, (1024, 2048
 QUICK = Task(
     "quick", TruthConfig(d=16, n_features=32, highest=0.2, lowest=0.02, n_trees=1, depth=1), 8192, 256, 2, (32,)
 )
-
-
-class Run(NamedTuple):
-    """One dictionary to train; its name is its key in the file of runs."""
-
-    library: str
-    preset: str
-    d_sae: int
-    factor: float
-    seed: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.library}/{self.preset}/{self.d_sae}/rate x{self.factor:g}/seed {self.seed}"
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """No other process is in a block with this folder."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-class Runs:
-    """A file of runs that are done."""
-
-    def __init__(self, file: Path) -> None:
-        """Raises WorldError where the file is there and holds no runs."""
-        self._file = file
-        self.done = self._read()
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        if not self._file.exists():
-            return {}
-        try:
-            found: Any = json.loads(self._file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WorldError(f"{self._file} holds no runs: {error}") from error
-        if not isinstance(found, dict):
-            raise WorldError(f"{self._file} holds no runs, which are an object by name")
-        return found
-
-    def add(self, run: Run, found: dict[str, Any]) -> None:
-        with _alone(self._file.parent):
-            self.done |= self._read()  # another process may have added to it
-            self.done[run.key] = found
-            written = self._file.with_suffix(".partial")
-            written.write_text(json.dumps(self.done, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            written.replace(self._file)
-
-    def value(self, run: Run, number: str) -> float:
-        return self.done[run.key]["scores"][number]["value"]
 
 
 def config_of(task: Any, run: Run) -> TrainConfig:
@@ -319,18 +263,6 @@ def control_rows(task: Task, d_sae: int) -> list[Row]:
     return [row(f"{name}_{d_sae}_{n}", scores[n], n) for name, scores in found.items() for n in COMPARED]
 
 
-def names(*known: str) -> Callable[[str], list[str]]:
-    """Reads names with commas between them, for argparse."""
-
-    def read(said: str) -> list[str]:
-        found = [name for name in said.split(",") if name]
-        if unknown := [name for name in found if name not in known]:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: there are {', '.join(known)}")
-        return found
-
-    return read
-
-
 def add_peers(parser: argparse.ArgumentParser) -> None:
     """Which peers are measured, and where."""
     every = ",".join(LIBRARIES)
@@ -342,26 +274,23 @@ def add_peers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _widths(said: str) -> list[int]:
-    found = [int(width) for width in said.split(",") if width]
-    if min(found, default=1) < 1:
-        raise argparse.ArgumentTypeError(f"{said}: a dictionary has one latent at least")
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny data, ours alone: shows that it runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
-    parser.add_argument("--runs", type=Path, metavar="FILE", help="file of our runs; those that are there are not made")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="where to write the rows")
+    parser.add_argument("--runs", type=new_file, metavar="FILE", help="of our runs; those that are there are not made")
     add_peers(parser)
     parser.add_argument("--presets", default=",".join(PRESETS), type=names(*PRESETS))
-    parser.add_argument("--d-sae", default="", type=_widths, help="of the dictionaries; left out: all of the task")
+    parser.add_argument(
+        "--d-sae", default="", type=whole_numbers(1), help="of the dictionaries; left out: all of the task"
+    )
     parser.add_argument("--only-compare", action="store_true", help="no run is made")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no run is begun after so many")
+    parser.add_argument("--minutes", type=minutes, default=float("inf"), help="no run is begun after so many")
     options = parser.parse_args()
     task = QUICK if options.quick else FULL
     widths: Sequence[int] = options.d_sae or task.d_sae
+    if min(widths) < task.l0:
+        parser.error(f"argument --d-sae: {min(widths)} has fewer latents than l0, {task.l0}")
     presets: list[str] = options.presets
     with tempfile.TemporaryDirectory() as folder:
         until = Until(Path(folder), time.monotonic() + 60 * options.minutes, options.peers_device)

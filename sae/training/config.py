@@ -93,8 +93,8 @@ class TrainConfig(Strict):
     decay_fraction: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     """Share of the steps, at the end, in which the rate falls linearly to zero (SAEBench: the last fifth); auto: a
     fifth, and up to a half where many latents have many steps, the smaller of steps / 2500 and, in batches of 1,024 or
-    more, d_sae · steps / (5000 · batch), but for relu, gated, crosscoder and jumprelu (measured:
-    `sae.training.schedule`)."""
+    more, d_sae · steps / (5000 · batch), but for relu, gated, crosscoder and jumprelu; what warm-up
+    leaves at most (measured: `sae.training.schedule`)."""
     multi_topk: bool = False
     """topk, transcoder: the error of a code with more latents is added (Gao et al. 2024, "Multi-TopK")."""
     multi_topk_factor: int = Field(default=4, ge=2)
@@ -148,10 +148,10 @@ class TrainConfig(Strict):
     controller_memory: float = Field(default=0.5, gt=0, lt=1)
     """The same: weight of the past in the running mean of l0 that it reads, a step; 0.5 is about two batches (measured:
     at 0.8 l0 swung by a fifth)."""
-    broad: float | Literal["auto"] = "auto"
-    """The same: times l0 latents are active at first, and fewer from step to step, until l0 is reached; auto: a
-    sixteenth of the latents, but 3 to 10 times l0, for an L1; a 64th, but 1 to 10 times l0, for a count (measured:
-    `sae.training.presets`)."""
+    broad: Annotated[float, Field(ge=1)] | Literal["auto"] = "auto"
+    """The same: times l0 latents are active at first, at most half of them, and fewer from step to step, until l0 is
+    reached; auto: a sixteenth of the latents, but 3 to 10 times l0, for an L1; a 64th, but 1 to 10 times l0, for a
+    count (measured: `sae.training.presets`). 1 with `start_from` and with penalty quadratic."""
     narrow_fraction: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     """The same: share of the steps after which l0 is reached; auto: 0.8 for an L1, 0.9 for a count (measured there)."""
     level_rate: float = Field(default=0.5, ge=0, le=1)

@@ -36,6 +36,12 @@ BAD = {
     "broken": ("a: [1, 2\nb: 3", "is not valid YAML: line 2"),
     "empty": ("", "is empty"),
     "a list": ("[1, 2]", "holds a list"),
+    "beyond a bound": (
+        "train: {decay_fraction: 2}",
+        "train.decay_fraction: Input should be less than or equal to 1, or",
+    ),
+    "another word": ("train: {narrow_fraction: half}", "or 'auto', got 'half'"),
+    "no number": ("train: {preset: relu, broad: .nan}", "train.broad: Input should be a finite number, or 'auto'"),
     "a key twice": ("seed: 1\nseed: 2", "the key 'seed' stands twice"),
     "unset variable": ("model: ${NO_SUCH_VARIABLE}", "NO_SUCH_VARIABLE, which is not set"),
     "l0 above d_sae": ("train: {l0: 64, d_sae: 32}", "l0 64 is larger than d_sae 32"),

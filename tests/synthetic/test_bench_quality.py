@@ -32,13 +32,21 @@ def test_quick_run_gives_the_rows_and_keeps_its_runs(tmp_path: Path) -> None:
     [
         (["--presets", "topk,nonsense"], "matryoshka"),
         (["--peers", "nonsense"], "sparsify"),
-        (["--d-sae", "0"], "one latent at least"),
+        (["--presets", ","], "matryoshka"),
+        (["--d-sae", "0"], "whole numbers from 1 on"),
+        (["--d-sae", "x"], "whole numbers from 1 on"),
+        (["--d-sae", "1"], "fewer latents than l0"),
+        (["--minutes", "nan"], "0 or more"),
         (["--runs", "{broken}"], "holds no runs"),
+        (["--runs", "{other}"], "no scores"),
+        (["--runs", "{missing}"], "a folder that is there"),
+        (["--json", "{missing}"], "a folder that is there"),
     ],
 )
 def test_wrong_words_end_with_what_is_allowed(words: list[str], allowed: str, tmp_path: Path) -> None:
     (broken := tmp_path / "broken.json").write_text("[1, 2]")
-    words = [word.format(broken=broken) for word in words]
+    (other := tmp_path / "other.json").write_text('{"ours/topk/32/rate x1/seed 0": 3}')
+    words = [word.format(broken=broken, other=other, missing=tmp_path / "none" / "runs.json") for word in words]
     done = subprocess.run([sys.executable, str(SCRIPT), "--quick", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert allowed in done.stderr
