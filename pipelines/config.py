@@ -5,12 +5,11 @@ Relative paths in a file resolve against the file's own folder, on the command l
 
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
-from pydantic_core import ErrorDetails
 
 from pipelines.catalogue import CatalogueConfig
 from pipelines.evaluate import EvaluateConfig
@@ -199,7 +198,7 @@ def explain(error: ValidationError) -> str:
     )
 
 
-def _place(problem: ErrorDetails) -> list[str]:
+def _place(problem: Mapping[str, Any]) -> list[str]:
     """Keys from the top on, without pydantic's names of what a union may be."""
     return [part for part in map(str, problem["loc"]) if not part.startswith(_TYPES_IN_PLACES)]
 
