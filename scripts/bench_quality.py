@@ -2,11 +2,12 @@
 """How much of a known dictionary is found, by ours and by three other libraries, on the same rows.
 
     python scripts/bench_quality.py [--quick] [--json FILE] [--peers [NAMES]] [--presets topk,relu] [--d-sae 1024,2048]
-                                    [--runs FILE] [--only-compare] [--minutes N] [--peers-device cuda]
+                                    [--runs FILE] [--only-compare] [--minutes N] [--workers N] [--peers-device cuda]
 
 The data are the stream of the shape "1024-in-128" (`sae.synthetic`), a million rows; every library's first run, on seed
 0, is at its own default rate and at multiples of it; the rate with the highest MCC is chosen, and seeds 1 and 2 are
-trained at it and at the default. Three or four multiples are tried: a coarse grid, cut for time (`FACTORS`,
+trained at it and at the default. Ours are trained in several processes, of one thread each: a dictionary of this size
+gains little by a second one. Three or four multiples are tried: a coarse grid, cut for time (`FACTORS`,
 `OTHER_FACTORS`), so a peer's best may lie between or beyond. A seed is that of the weights and names the rows trained
 on; the truth and the rows that everything is scored on are the same for all. Each run is one entry of a file of runs,
 written when it is done: a run that is there is not made again, and several processes may share a file.
@@ -22,18 +23,22 @@ import argparse
 import contextlib
 import itertools
 import json
+import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import torch
 from bench_reading import Row, row, show
 from kept_runs import Run, Runs
 from peers.quality import LIBRARIES, PEER_PRESETS, Guess, devices, peer_run, write_rows
-from words import minutes, names, new_file, whole_numbers
+from words import minutes, names, new_file, whole_number, whole_numbers
 
 from sae.core.errors import WorldError
 from sae.synthetic import Stream, Truth, TruthConfig, TruthScores, controls, shape, truth_scores
@@ -286,6 +291,9 @@ def main() -> None:
     )
     parser.add_argument("--only-compare", action="store_true", help="no run is made")
     parser.add_argument("--minutes", type=minutes, default=float("inf"), help="no run is begun after so many")
+    parser.add_argument(
+        "--workers", type=whole_number, default=len(os.sched_getaffinity(0)), help="processes; left out: one a core"
+    )
     options = parser.parse_args()
     task = QUICK if options.quick else FULL
     widths: Sequence[int] = options.d_sae or task.d_sae
@@ -294,20 +302,19 @@ def main() -> None:
     presets: list[str] = options.presets
     with tempfile.TemporaryDirectory() as folder:
         until = Until(Path(folder), time.monotonic() + 60 * options.minutes, options.peers_device)
+        file = options.runs or until.folder / "runs.json"
         try:
-            own, kept = (
-                Runs(options.runs or until.folder / "runs.json"),
-                Runs(until.folder / "none" if options.quick else KEPT),
-            )
+            own, kept = Runs(file), Runs(until.folder / "none" if options.quick else KEPT)
         except WorldError as error:
             parser.error(str(error))
         found: list[Row] = []
+        if not options.peers and not options.only_compare:
+            _train(task, presets, widths, file, until, options.workers)
+            own = Runs(file)
         for d_sae, preset in itertools.product(widths, presets):
             for library in options.peers:
                 _measure_peer(task, library, preset, d_sae, kept, until)
             if not options.peers:
-                if not options.only_compare:
-                    _in_time(task, "ours", preset, d_sae, own, until)
                 found += _shown(compared(preset, d_sae, own, kept))
         for d_sae in () if options.peers else widths:
             found += _shown(control_rows(task, d_sae))
@@ -318,6 +325,19 @@ def main() -> None:
 def _shown(more: list[Row]) -> list[Row]:
     show(more)
     return more
+
+
+def _train(task: Task, presets: Sequence[str], widths: Sequence[int], file: Path, until: Until, n: int) -> None:
+    """Makes all of ours, in n processes; the wide ones, which take longest, first."""
+    jobs = itertools.product(sorted(widths, reverse=True), presets)
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n, fresh, torch.set_num_threads, (1,)) as workers:
+        for done in [workers.submit(_own, task, preset, d_sae, file, until) for d_sae, preset in jobs]:
+            done.result()
+
+
+def _own(task: Task, preset: str, d_sae: int, file: Path, until: Until) -> None:
+    _in_time(task, "ours", preset, d_sae, Runs(file), until)
 
 
 def _in_time(task: Task, library: str, preset: str, d_sae: int, runs: Runs, until: Until) -> None:

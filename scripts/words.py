@@ -31,6 +31,13 @@ def whole_numbers(least: int) -> Callable[[str], list[int]]:
     return read
 
 
+def whole_number(said: str) -> int:
+    """One from 1 on."""
+    if not said.isdecimal() or int(said) < 1:
+        raise argparse.ArgumentTypeError(f"{said}: a whole number, 1 or more")
+    return int(said)
+
+
 def minutes(said: str) -> float:
     """How many; any number from 0 on."""
     try:

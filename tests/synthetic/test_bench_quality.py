@@ -37,6 +37,7 @@ def test_quick_run_gives_the_rows_and_keeps_its_runs(tmp_path: Path) -> None:
         (["--d-sae", "x"], "whole numbers from 1 on"),
         (["--d-sae", "1"], "fewer latents than l0"),
         (["--minutes", "nan"], "0 or more"),
+        (["--workers", "0"], "1 or more"),
         (["--runs", "{broken}"], "holds no runs"),
         (["--runs", "{other}"], "no scores"),
         (["--runs", "{missing}"], "a folder that is there"),
