@@ -8,11 +8,12 @@
 The rows are those of `study.data`: a million of the embedded model's and of a story model's (of fewer than half as many
 that repeat), and of a wide known dictionary, which is there for its size (d 512, 8,192 latents). Everybody reads them
 in the same order in batches of the same size, at the same l0, and is scored on the same held-out rows: FVU, and the
-share of latents that fire at none of them. A seed is that of the weights alone. Every library runs at its default rate,
-the peers (`--peers`) also at the multiples of `bench_quality.FACTORS`, on seed 0; seeds 1 and 2 follow at the default
-and at the best rate, that with the lowest FVU of those that are there. What a run is called does not say with which
-version it was made: begin a new folder after a change. Each run is an entry of a file, one for each bench: ours in the
-folder `--runs`, the peers' in scripts/peers, which are kept.
+share of latents that fire at none of them; of the wide dictionary also those that fire at none of ten times as many
+(`never`), since with 8,192 latents of which 32 fire many are rare and not dead. A seed is that of the weights alone.
+Every library runs at its default rate, the peers (`--peers`) also at the multiples of `bench_quality.FACTORS`, on seed
+0; seeds 1 and 2 follow at the default and at the best rate, that with the lowest FVU of those that are there. What a
+run is called does not say with which version it was made: begin a new folder after a change. Each run is an entry of a
+file, one for each bench: ours in the folder `--runs`, the peers' in scripts/peers, which are kept.
 
 Ours at its default stands beside the best peer at its default (`default`), and at the best of its rates (`best`): FVU
 at most that peer's, if its l0 is no further off than a tenth, at most 0.10 of the latents dead. Rows of the file:
@@ -25,12 +26,12 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from bench_quality import WITHIN, LateError, Mean, Until, add_peers, config_of, factors, mean
+from bench_quality import SEEDS, WITHIN, LateError, Mean, Until, add_peers, config_of, factors, mean
 from bench_reading import Row, row, show
 from kept_runs import Run, Runs
 from peers.quality import LIBRARIES, PEER_PRESETS, Guess, peer_run, write_rows
@@ -130,9 +131,20 @@ def made(task: Task, run: Run, runs: Runs, until: Until) -> None:
         found = peer_run(run, task, folder, Guess(1.0, final=True), until.device)
         coder = found.pop("coder")
     numbers = scores(coder, test)
+    if task.bench.more is not None:
+        numbers["never_fraction"] = never(coder, task.bench.more())
     runs.add(run, found | {"scores": {name: {"value": value} for name, value in numbers.items()}})
     said = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items())
     sys.stderr.write(f"{task.bench.name} {run.key}: {said}, {found['seconds']:.0f} s\n")
+
+
+@torch.no_grad()
+def never(coder: Coder, parts: Iterable[torch.Tensor]) -> float:
+    """Share of latents that fire at none of these rows."""
+    fired = torch.zeros(len(coder.W_dec), dtype=torch.bool)
+    for x in itertools.chain.from_iterable(part.split(1024) for part in parts):
+        fired |= coder.encode(x).fired()
+    return 1 - float(fired.double().mean())
 
 
 class Contender(NamedTuple):
@@ -148,6 +160,11 @@ class Contender(NamedTuple):
 
     def mean(self, factor: float, number: str) -> Mean:
         return mean(self.library, self.preset, self.task.bench.d_sae, factor, self.runs, number)
+
+    def has(self, number: str) -> bool:
+        """Whether all that ran at the default have it."""
+        there = [found for s in SEEDS if (found := self.runs.done.get(self.run(1.0, s).key))]
+        return all(number in found["scores"] for found in there)
 
     def best(self) -> float | None:
         """The factor of the lowest FVU on seed 0; none where nothing was measured."""
@@ -176,6 +193,9 @@ def compared(own: Contender, peers: Sequence[Contender]) -> list[Row]:
         row(f"{name}_dead_fraction", dead.value, f"share, {dead}", "", DEAD, most=True),
         row(f"{name}_l0", l0.value, f"{l0}, of {own.task.l0}"),
     ]
+    if own.has("never_fraction"):
+        share = own.mean(1.0, "never_fraction")
+        found.append(row(f"{name}_never_fraction", share.value, f"share, {share}", "", DEAD, most=True))
     there = [peer for peer in peers if peer.best() is not None]
     for label in ("default", "best"):
         factor = {peer.library: 1.0 if label == "default" else cast(float, peer.best()) for peer in there}

@@ -17,7 +17,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +50,8 @@ class Bench(NamedTuple):
     directions: Callable[[], Tensor] | None = None
     """Where they are known otherwise."""
     n_test: int = N_TEST
+    more: Callable[[], Iterator[Tensor]] | None = None
+    """Ten times as many test rows, where they can be had, in parts; the first part are the test rows."""
 
 
 class Rows(NamedTuple):
@@ -140,12 +142,12 @@ def wide_directions() -> Tensor:
     return torch.nn.functional.normalize(drawn, dim=1)
 
 
-def _wide(folder: Path, n: int) -> None:
-    """Features drawn by log-normal weights, sizes U(0.5, 1.5), noise of a tenth of the mean norm."""
+def _wide_rows() -> Callable[[int, int, str], Tensor]:
+    """Makes features drawn by log-normal weights, sizes U(0.5, 1.5), noise of a tenth of the mean norm."""
     directions = wide_directions()
     weights = torch.randn(N_WIDE, generator=generator(0, "study", "weights")).exp()
 
-    def make(start: int, stop: int, name: str = "train") -> Tensor:
+    def make(start: int, stop: int, name: str) -> Tensor:
         g = generator(0, "study", name, start)
         which = torch.multinomial(weights.expand(stop - start, -1), ACTIVE_WIDE, generator=g)
         sizes = torch.rand(stop - start, ACTIVE_WIDE, generator=g) + 0.5
@@ -153,8 +155,18 @@ def _wide(folder: Path, n: int) -> None:
         noise = 0.1 * float(x.norm(dim=1).mean()) / math.sqrt(D_WIDE)
         return x + noise * torch.randn(x.shape, generator=g)
 
-    _save(folder / "train.npy", n, D_WIDE, make)
+    return make
+
+
+def _wide(folder: Path, n: int) -> None:
+    make = _wide_rows()
+    _save(folder / "train.npy", n, D_WIDE, lambda start, stop: make(start, stop, "train"))
     np.save(folder / "test.npy", make(0, _CHUNK, "test").numpy())
+
+
+def _more_of_wide() -> Iterator[Tensor]:
+    make = _wide_rows()
+    return (make(start, start + _CHUNK, "test") for start in range(0, 10 * _CHUNK, _CHUNK))
 
 
 def stories_are_there() -> bool:
@@ -165,13 +177,18 @@ def stories_are_there() -> bool:
     return model.exists() and text.exists()
 
 
+def _more_of_tiny() -> Iterator[Tensor]:
+    test = Truth(_TINY).stream("test")
+    return (test.rows(start, start + 4096) for start in range(0, 10 * 4096, 4096))
+
+
 _TINY = TruthConfig(d=16, n_features=32, highest=0.2, lowest=0.02, n_trees=1, depth=1)
 _SITE = "blocks.2.resid_post"
-QUICK = Bench("quick", 32, 2, 128, 4096, _of_truth(_TINY), _TINY, n_test=2048)
+QUICK = Bench("quick", 32, 2, 128, 4096, _of_truth(_TINY), _TINY, n_test=2048, more=_more_of_tiny)
 BENCHES = (
     Bench("synthetic", 1024, 6, 1024, 1_000_000, _of_truth(shape("1024-in-128")), shape("1024-in-128")),
     Bench("microworld", 512, 16, 1024, 1_000_000, _of_model("quickstart", _SITE)),
     Bench("stories", 1024, 16, 1024, 1_000_000, _of_model("stories", _SITE)),
-    Bench("wide", 8192, 32, 4096, 1_000_000, _wide, directions=wide_directions),
-    Bench("wide5", 8192, 32, 4096, 5_000_000, _wide, directions=wide_directions),
+    Bench("wide", 8192, 32, 4096, 1_000_000, _wide, directions=wide_directions, more=_more_of_wide),
+    Bench("wide5", 8192, 32, 4096, 5_000_000, _wide, directions=wide_directions, more=_more_of_wide),
 )

@@ -15,7 +15,10 @@ def test_quick_run_gives_the_rows_and_is_not_made_again(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = {row["name"]: row for row in json.loads(file.read_text())}
-    assert rows.keys() == {f"quick_topk_{n}" for n in ("dead_fraction", "l0", "fvu_default", "fvu_best")}
+    assert rows.keys() == {
+        f"quick_topk_{n}" for n in ("dead_fraction", "l0", "never_fraction", "fvu_default", "fvu_best")
+    }
+    assert rows["quick_topk_never_fraction"]["value"] <= rows["quick_topk_dead_fraction"]["value"]
     assert 0 < rows["quick_topk_fvu_default"]["value"] < 1
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.stdout == done.stdout
