@@ -125,7 +125,7 @@ class TrainConfig(Strict):
     """Weight of the error that dead latents leave of the residual, relative to its variance (Gao et al. 2024)."""
     k_aux: PositiveInt | None = None
     """Dead latents that predict the residual of a token; left out: half the width of the activations (Gao et
-    al. 2024)."""
+    al. 2024), with jumprelu at most 2 · l0 (measured: `sae.training.presets`)."""
     auxk_share: float = Field(default=1 / 8, gt=0, le=1)
     """At most this share of the dead latents does so, that their code is sparse too (measured:
     `sae.objective.auxiliary`; Gao et al. 2024: all)."""
@@ -150,10 +150,11 @@ class TrainConfig(Strict):
     at 0.8 l0 swung by a fifth)."""
     broad: Annotated[float, Field(ge=1)] | Literal["auto"] = "auto"
     """The same: times l0 latents are active at first, at most half of them, and fewer from step to step, until l0 is
-    reached; auto: a sixteenth of the latents, but 3 to 10 times l0, for an L1; a 64th, but 1 to 10 times l0, for a
-    count (measured: `sae.training.presets`). 1 with `start_from` and with penalty quadratic."""
+    reached; auto: a sixteenth of the latents, but 3 to 10 times l0, for an L1; 16 latents, where l0 is less, for a
+    count (measured: `sae.training.presets`; models' codes want 1). 1 with `start_from` and with penalty quadratic."""
     narrow_fraction: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
-    """The same: share of the steps after which l0 is reached; auto: 0.8 for an L1, 0.9 for a count (measured there)."""
+    """The same: share of the steps after which l0 is reached; auto: 0.8 for an L1, 0.95 for a count (measured as well).
+    """
     level_rate: float = Field(default=0.5, ge=0, le=1)
     """The same: while the rate falls, a step shifts biases or thresholds by this share of what is missing to l0
     (measured: `sae.training.levels`)."""

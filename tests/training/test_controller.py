@@ -37,7 +37,7 @@ def test_neither_a_drift_nor_a_start_leaves_an_error(drift: float, start: float,
 
 @pytest.mark.parametrize(
     ("preset", "d_sae", "first", "narrowed"),
-    [("relu", 64, 12.0, 80), ("jumprelu", 64, 4.0, 90), ("jumprelu", 512, 8.0, 90)],
+    [("relu", 64, 12.0, 80), ("jumprelu", 64, 4.0, 95), ("jumprelu", 512, 8.0, 95), ("jumprelu", 4096, 16.0, 95)],
 )
 def test_codes_begin_broad_and_narrow_to_l0(preset: str, d_sae: int, first: float, narrowed: int) -> None:
     config = TrainConfig.model_validate({"preset": preset, "d_sae": d_sae, "l0": 4, "batch": 1, "tokens": 100})
