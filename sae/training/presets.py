@@ -175,9 +175,9 @@ def _auxiliary(config: TrainConfig, d: int) -> Auxiliary:
     are for nothing, a million rows of "1024-in-128" at l0 6, seed 0, MCC / F1 / FVU / dead with d / 2 = 64 and 2 · l0 =
     12: .957 / .455 / .057 / .232 and .969 / .462 / .045 / .462; 1,024 latents .900 / .848 / .055 / 0 and .893 / .837 /
     .056 / 0. On the microworld, 2,048 latents, l0 16 (codes began with 32): FVU .0021 and .0018, dead .387 and .412;
-    with 512 an eighth of the dead is fewer. topk and batchtopk gain little (a 64th of the dead latents instead of an eighth: MCC .881 and
-    .883, .931 and .936), and on models, four times as wide, more of theirs stay dead (topk, microworld .205 and .316,
-    stories .014 and .070).
+    with 512 an eighth of the dead is fewer. topk and batchtopk gain little (a 64th of the dead latents instead of an
+    eighth: MCC .881 and .883, .931 and .936), and on models, four times as wide, more of theirs stay dead (topk,
+    microworld .205 and .316, stories .014 and .070).
     """
     if config.auxk_coefficient == 0 or config.resample:
         return NoAuxiliary()
