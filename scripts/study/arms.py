@@ -177,7 +177,7 @@ def _presets() -> list[Arm]:
     found += [Arm("quick biases", "√d times", quick_levels=True, preset=p) for p in ("batchtopk", "matryoshka")]
     found += [Arm("broad", f"{b:g} times", keys={"broad": b}, preset=preset) for preset in L1S for b in BROADS]
     counted = {"broad": "auto", "narrow_fraction": "auto", "auxk_share": 1 / 8, "k_aux": None}  # the default
-    found.append(Arm("broad", "16 latents, AuxK with an eighth and 2 l0", keys=counted, preset="jumprelu"))
+    found.append(Arm("broad", "16 latents and AuxK as the default has it", keys=counted, preset="jumprelu"))
     resampled = {"resample": True, "broad": 5.0}
     return [*found, Arm("resampled", "5 times broad", 1.0, resampled, window=1 / 20, preset="relu")]
 
