@@ -31,10 +31,11 @@ of topk on the synthetic data / the microworld / stories.
      is a fifth of the run times the smaller of d_sae · steps / (1000 · batch) and steps / 500, and a fifth to a half.
      FVU / dead (seed 0) of a fifth and of a half: 8,192 latents in d 512, 1,220 steps of 4,096, .0657 / .116 and .0647
      / .094 on a GPU, the half on a processor .0634 / .125; four times the latents on the synthetic data .0842 / .676
-     and .0837 / .679; of a fifth, two fifths (the rule's) and a half on the microworld .0019 / .114, .0018 / .090 and
-     .0018 / .072, on stories .0203 / .018, .0200 / .016 and .0201 / .014. 1,024 latents in 3,906 steps, half of the
-     rate, synthetic FVU / MCC .0823 / .828 and .0819 / .830, microworld .0017 twice. But 244 steps of 4,096 in d 512:
-     .0762 / .071 and .0791 / .089; 325 steps of 1,024 (`scripts/bench_convergence.py`): .246 and .273.
+     and .0837 / .679; of a fifth, two fifths (the rule's) and a half on stories .0203 / .018, .0200 / .016 and .0201 /
+     .014, on the microworld at half of the rate .0019 / .114, .0018 / .090 and .0018 / .072, at the rule's 0.72 of it
+     (three seeds) a fifth .0019 / .238, two fifths .0018 / .212. 1,024 latents in 3,906 steps, half of the rate,
+     synthetic FVU / MCC .0823 / .828 and .0819 / .830, microworld .0017 twice. But 244 steps of 4,096 in d 512: .0762 /
+     .071 and .0791 / .089; 325 steps of 1,024 (`scripts/bench_convergence.py`): .246 and .273.
      Not where a controller narrows codes to l0, late (relu, gated and crosscoder by analogy): jumprelu, 2,048 latents,
      synthetic, MCC / F1 / dead .955 / .455 / .140 and (two fifths) .955 / .434 / .382.
 3. Where a controller moves a penalty it holds as well. relu on the synthetic data at half, it, and twice: MCC .735,
