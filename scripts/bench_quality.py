@@ -24,13 +24,13 @@ import contextlib
 import itertools
 import json
 import multiprocessing
-import os
+import signal
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -79,6 +79,8 @@ class Task(NamedTuple):
     batch: int
     l0: int
     d_sae: tuple[int, ...]
+    n_scored: int
+    """Rows that everything is scored on."""
 
     @property
     def d(self) -> int:
@@ -86,9 +88,9 @@ class Task(NamedTuple):
         return self.truth.d
 
 
-FULL = Task("1024_in_128", shape("1024-in-128"), 1_000_000, 1024, 6, (1024, 2048))
+FULL = Task("1024_in_128", shape("1024-in-128"), 1_000_000, 1024, 6, (1024, 2048), 32_768)
 QUICK = Task(
-    "quick", TruthConfig(d=16, n_features=32, highest=0.2, lowest=0.02, n_trees=1, depth=1), 8192, 256, 2, (32,)
+    "quick", TruthConfig(d=16, n_features=32, highest=0.2, lowest=0.02, n_trees=1, depth=1), 8192, 256, 2, (32,), 2048
 )
 
 
@@ -115,12 +117,8 @@ def ours(task: Task, run: Run, stream: Stream, test: Stream) -> dict[str, Any]:
     for _ in loop(state, stream, config):
         pass
     seconds = time.perf_counter() - start
-    scores = truth_scores(test, result(state), n_scored(task))
+    scores = truth_scores(test, result(state), task.n_scored)
     return {"rate": rate, "seconds": round(seconds, 1), "settings": config.hashed(), **written(scores)}
-
-
-def n_scored(task: Task) -> int:
-    return 32_768 if task is FULL else 2048
 
 
 def written(scores: TruthScores) -> dict[str, Any]:
@@ -169,7 +167,7 @@ def made(task: Task, run: Run, runs: Runs, until: Until) -> None:
     else:
         write_rows(until.folder, task, run.seed, stream, lambda: test.rows(0, 32_768))
         found = peer_run(run, task, until.folder, _penalty(run, runs), until.device)
-        scores = truth_scores(test, found.pop("coder"), n_scored(task))
+        scores = truth_scores(test, found.pop("coder"), task.n_scored)
         found |= written(scores)
     runs.add(run, found)
     numbers = ", ".join(f"{name} {runs.value(run, name):.3f}" for name in ("mcc", "f1", "l0", "dead_fraction", "fvu"))
@@ -264,7 +262,7 @@ def _near(l0: float) -> bool:
 
 def control_rows(task: Task, d_sae: int) -> list[Row]:
     """Random rows, and the true directions read by their products."""
-    found = controls(Truth(task.truth).stream("test"), d_sae, task.l0, n_scored(task))
+    found = controls(Truth(task.truth).stream("test"), d_sae, task.l0, task.n_scored)
     return [row(f"{name}_{d_sae}_{n}", scores[n], n) for name, scores in found.items() for n in COMPARED]
 
 
@@ -292,7 +290,7 @@ def main() -> None:
     parser.add_argument("--only-compare", action="store_true", help="no run is made")
     parser.add_argument("--minutes", type=minutes, default=float("inf"), help="no run is begun after so many")
     parser.add_argument(
-        "--workers", type=whole_number, default=len(os.sched_getaffinity(0)), help="processes; left out: one a core"
+        "--workers", type=whole_number, default=torch.get_num_threads(), help="processes; left out: one a core"
     )
     options = parser.parse_args()
     task = QUICK if options.quick else FULL
@@ -329,11 +327,21 @@ def _shown(more: list[Row]) -> list[Row]:
 
 def _train(task: Task, presets: Sequence[str], widths: Sequence[int], file: Path, until: Until, n: int) -> None:
     """Makes all of ours, in n processes; the wide ones, which take longest, first."""
-    jobs = itertools.product(sorted(widths, reverse=True), presets)
+    jobs = list(itertools.product(sorted(set(widths), reverse=True), dict.fromkeys(presets)))
     fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n, fresh, torch.set_num_threads, (1,)) as workers:
-        for done in [workers.submit(_own, task, preset, d_sae, file, until) for d_sae, preset in jobs]:
-            done.result()
+    with ProcessPoolExecutor(min(n, len(jobs)), fresh, _begin_worker) as workers:
+        try:
+            begun = [workers.submit(_own, task, preset, d_sae, file, until) for d_sae, preset in jobs]
+            for done in as_completed(begun):
+                done.result()
+        except BaseException:  # what waits is not begun
+            workers.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _begin_worker() -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # else it would end a run, and go on with the next
 
 
 def _own(task: Task, preset: str, d_sae: int, file: Path, until: Until) -> None:

@@ -150,8 +150,9 @@ class TrainConfig(Strict):
     at 0.8 l0 swung by a fifth)."""
     broad: Annotated[float, Field(ge=1)] | Literal["auto"] = "auto"
     """The same: times l0 latents are active at first, at most half of them, and fewer from step to step, until l0 is
-    reached; auto: a sixteenth of the latents, but 3 to 10 times l0, for an L1; 16 latents, where l0 is less, for a
-    count (measured: `sae.training.presets`; models' codes want 1). 1 with `start_from` and with penalty quadratic."""
+    reached; auto: a sixteenth of the latents, but 3 to 10 times l0, for an L1; a 64th, at most 16, and l0 at
+    least, for a count (measured: `sae.training.presets`; models' codes want 1). 1 with `start_from` and with penalty
+    quadratic."""
     narrow_fraction: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     """The same: share of the steps after which l0 is reached; auto: 0.8 for an L1, 0.95 for a count (measured as well).
     """

@@ -177,7 +177,7 @@ def _auxiliary(config: TrainConfig, d: int) -> Auxiliary:
     .056 / 0. On the microworld, 2,048 latents, l0 16 (codes began with 32): FVU .0021 and .0018, dead .387 and .412;
     with 512 an eighth of the dead is fewer. topk and batchtopk gain little (a 64th of the dead latents instead of an
     eighth: MCC .881 and .883, .931 and .936), and on models, four times as wide, more of theirs stay dead (topk,
-    microworld .205 and .316, stories .014 and .070).
+    microworld .205 and .316, stories .014 and .070, one seed).
     """
     if config.auxk_coefficient == 0 or config.resample:
         return NoAuxiliary()
@@ -218,7 +218,7 @@ def broad_of(config: TrainConfig) -> float:
     .092, with 2,048 latents .0026 / .420, .0031 / .578 and .0038 / .662; stories .0425, .0460 and .0479, none dead,
     with 4,096 latents .0280 / .086 and .0324 / .188. At l0 16 and 4,096 latents of stories .0181 / 0 at 1, .0227 / .032
     at 4, .0253 / .085 at 8. So codes of 16 and more, which is what dictionaries of models have, begin with l0; sparser
-    ones begin with 16. `broad: 1` is better where these are of a model.
+    ones begin with a 64th of the latents, 16 at most. `broad: 1` is better where these are of a model.
     Shares of the steps, three seeds, at a 64th of the latents and k_aux d / 2, 0.8 and 0.9, MCC / F1 / dead: 2,048
     latents .954 / .454 / .128 and .961 / .457 / .274; 1,024 latents .886 / .835 / 0 and .892 / .846 / 0; one seed, 2.7
     times l0 and k_aux 2 · l0, 1,024 latents .893 / .837 / 0 at 0.9, .901 / .863 / 0 at 0.95, .898 / .864 / .001 at

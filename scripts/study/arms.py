@@ -5,7 +5,8 @@ weight 1/32 with d / 2 latents, any share of the dead ones, dead after a two-hun
 tied rows, unit decoder rows, centred and scaled; codes of an L1 begin broad, and levels follow l0 at a
 rate of 0.5. Every preset has the base at several rates, and what concerns it alone; most other arms are made for
 `topk`. The defaults differ from it in what it showed: AuxK takes an eighth of the dead latents at most (group *auxk
-share*), and jumprelu's codes begin broad where they are very sparse (group *broad*).
+share*); jumprelu's codes begin broad where they are very sparse, and narrow later, and its AuxK takes no more than
+2 · l0 (group *broad*).
 
 A base that changes takes the meaning from old rows: `sae.training` has a VERSION for that, and the rows go.
 """

@@ -22,6 +22,7 @@ def test_quick_run_gives_the_rows_and_keeps_its_runs(tmp_path: Path) -> None:
         assert name in done.stdout
     kept = json.loads(runs.read_text())
     assert {key.split("/")[-1] for key in kept} == {"seed 0", "seed 1", "seed 2"}
+    assert {run["n_rows_scored"] for run in kept.values()} == {2048}
     again = subprocess.run([*command, "--only-compare"], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert json.loads(file.read_text()) == list(rows.values())

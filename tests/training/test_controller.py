@@ -10,7 +10,7 @@ from sae.training import TrainConfig, initial
 from sae.training.controller import L0Controller
 from sae.training.dead import sink
 from sae.training.levels import follow, weight
-from sae.training.presets import controller_of
+from sae.training.presets import broad_of, controller_of
 from sae.training.schedule import Schedule
 
 N_STEPS = 400
@@ -52,6 +52,10 @@ def test_codes_begin_broad_and_narrow_to_l0(preset: str, d_sae: int, first: floa
     assert wanted[narrowed:] == [4.0] * (100 - narrowed)
     if first > 4:
         assert wanted[narrowed - 10] > 4
+
+
+def test_counted_codes_of_many_latents_begin_with_l0() -> None:
+    assert broad_of(TrainConfig(preset="jumprelu", d_sae=65_536, l0=64, tokens=100)) == 1
 
 
 def test_thresholds_of_dead_latents_sink_and_no_others() -> None:

@@ -8,11 +8,13 @@ import torch
 from sae.core.errors import InputError, WorldError
 from sae.core.measures import fvu
 from sae.dictionary import Dictionary
+from sae.objective import AuxK
 from sae.synthetic import Synthetic, SyntheticConfig, mean_max_cosine
 from sae.training import Batches, TrainConfig, dead, initial, loop, one_site, result, untrained
 from sae.training.config import Preset
 from sae.training.initialise import geometric_median
 from sae.training.loop import recipe_of
+from sae.training.presets import objective_of
 from sae.training.schedule import Schedule, caution
 from sae.training.step import step
 
@@ -108,6 +110,14 @@ def test_auxk_revives_planted_dead_latents():
 
     assert n_alive(0.0) == 0
     assert n_alive(1 / 32) >= 24
+
+
+@pytest.mark.parametrize(("preset", "said", "k"), [("topk", None, 32), ("jumprelu", None, 12), ("jumprelu", 50, 50)])
+def test_jumprelu_takes_no_more_dead_latents_than_twice_l0(preset, said, k):
+    config = TrainConfig(preset=preset, d_sae=256, l0=6, tokens=100, k_aux=said)
+    auxiliary = objective_of(config, 64).auxiliary
+    assert isinstance(auxiliary, AuxK)
+    assert auxiliary.k == k
 
 
 def test_dead_counters_begin_again_when_a_latent_fires():
