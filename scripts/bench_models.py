@@ -16,8 +16,8 @@ run is called does not say with which version it was made: begin a new folder af
 file, one for each bench: ours in the folder `--runs`, the peers' in scripts/peers, which are kept.
 
 Ours at its default stands beside the best peer at its default (`default`), and at the best of its rates (`best`): FVU
-at most that peer's, if its l0 is no further off than a tenth, at most 0.10 of the latents dead, by either count. Rows of the file:
-{name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
+at most that peer's, if its l0 is no further off than a tenth, at most 0.10 of the latents dead, by either count. Rows
+of the file: {name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
 """
 
 import argparse
