@@ -222,7 +222,8 @@ def broad_of(config: TrainConfig) -> float:
     Shares of the steps, three seeds, at a 64th of the latents and k_aux d / 2, 0.8 and 0.9, MCC / F1 / dead: 2,048
     latents .954 / .454 / .128 and .961 / .457 / .274; 1,024 latents .886 / .835 / 0 and .892 / .846 / 0; one seed, 2.7
     times l0 and k_aux 2 · l0, 1,024 latents .893 / .837 / 0 at 0.9, .901 / .863 / 0 at 0.95, .898 / .864 / .001 at
-    0.98. In 250 steps of 1,024 l0 is reached as well: 6.07 at 0.9, 6.08 at 0.95, MCC .640 and .641.
+    0.98. Three seeds of both defaults (`scripts/bench_quality.py`): 1,024 latents .898 / .860 / 0, 2,048 latents .967 /
+    .464 / .425. In 250 steps of 1,024 l0 is reached as well: 6.07 at 0.9, 6.08 at 0.95, MCC .640 and .641.
     """
     counts = config.preset == "jumprelu"
     if config.preset not in CONTROLLED or config.start_from is not None or (counts and config.penalty == "quadratic"):
