@@ -6,14 +6,14 @@
 
 The data are the stream of the shape "1024-in-128" (`sae.synthetic`), a million rows; every library's first run, on seed
 0, is at its own default rate and at multiples of it; the rate with the highest MCC is chosen, and seeds 1 and 2 are
-trained at it and at the default. Ours are trained in several processes, of one thread each: a dictionary of this size
-gains little by a second one. Three or four multiples are tried: a coarse grid, cut for time (`FACTORS`,
-`OTHER_FACTORS`), so a peer's best may lie between or beyond. A seed is that of the weights and names the rows trained
-on; the truth and the rows that everything is scored on are the same for all. Each run is one entry of a file of runs,
-written when it is done: a run that is there is not made again, and several processes may share a file.
-Ours go to `--runs`, those of the peers (`--peers`: SAELens, dictionary_learning, sparsify, in environments of their
-own) to scripts/peers/quality.json, which is kept; a plain run compares with what is there. l0 is 6 for all; where a
-peer has a penalty instead, one is sought for every rate on seed 0 until l0 is within a tenth, and kept for the other
+trained at it and at the default. Ours are trained in several processes, of one thread each: a second thread makes a run
+of this size 1.3 to 1.5 times as fast, a second process does two. Three or four multiples are tried: a coarse grid, cut
+for time (`FACTORS`, `OTHER_FACTORS`), so a peer's best may lie between or beyond. A seed is that of the weights and
+names the rows trained on; the truth and the rows that everything is scored on are the same for all. Each run is one
+entry of a file of runs, written when it is done: a run that is there is not made again, and several processes may share
+a file. Ours go to `--runs`, those of the peers (`--peers`: SAELens, dictionary_learning, sparsify, in environments of
+their own) to scripts/peers/quality.json, which is kept; a plain run compares with what is there. l0 is 6 for all; where
+a peer has a penalty instead, one is sought for every rate on seed 0 until l0 is within a tenth, and kept for the other
 seeds; a run's `tries` say which were made. A peer that comes no nearer is shown and is no target.
 
 Rows of the file: {name, value, unit, against, target, holds}; exit status 0 whether or not targets hold.
@@ -24,10 +24,12 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import os
 import signal
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -270,7 +272,7 @@ def add_peers(parser: argparse.ArgumentParser) -> None:
     """Which peers are measured, and where."""
     every = ",".join(LIBRARIES)
     parser.add_argument(
-        "--peers", nargs="?", const=every, default="", type=names(*LIBRARIES), help="measure all, or these"
+        "--peers", nargs="?", const=every, default=[], type=names(*LIBRARIES), help="measure all, or these"
     )
     parser.add_argument(
         "--peers-device", choices=devices(), default="cpu", help="where they train, in float32: cpu or cuda"
@@ -285,7 +287,7 @@ def main() -> None:
     add_peers(parser)
     parser.add_argument("--presets", default=",".join(PRESETS), type=names(*PRESETS))
     parser.add_argument(
-        "--d-sae", default="", type=whole_numbers(1), help="of the dictionaries; left out: all of the task"
+        "--d-sae", default=[], type=whole_numbers(1), help="of the dictionaries; left out: all of the task"
     )
     parser.add_argument("--only-compare", action="store_true", help="no run is made")
     parser.add_argument("--minutes", type=minutes, default=float("inf"), help="no run is begun after so many")
@@ -342,6 +344,15 @@ def _train(task: Task, presets: Sequence[str], widths: Sequence[int], file: Path
 def _begin_worker() -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # else it would end a run, and go on with the next
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would train on for many minutes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _own(task: Task, preset: str, d_sae: int, file: Path, until: Until) -> None:

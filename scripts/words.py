@@ -12,8 +12,8 @@ def names(*known: str) -> Callable[[str], list[str]]:
         found = [name for name in said.split(",") if name]
         if unknown := [name for name in found if name not in known]:
             raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: there are {', '.join(known)}")
-        if said and not found:
-            raise argparse.ArgumentTypeError(f"{said}: no name; there are {', '.join(known)}")
+        if not found:
+            raise argparse.ArgumentTypeError(f"{said!r}: no name; there are {', '.join(known)}")
         return found
 
     return read
@@ -24,8 +24,8 @@ def whole_numbers(least: int) -> Callable[[str], list[int]]:
 
     def read(said: str) -> list[int]:
         words = [word for word in said.split(",") if word]
-        if not all(word.isdecimal() and int(word) >= least for word in words):
-            raise argparse.ArgumentTypeError(f"{said}: whole numbers from {least} on, with commas between them")
+        if not words or not all(word.isdecimal() and int(word) >= least for word in words):
+            raise argparse.ArgumentTypeError(f"{said!r}: whole numbers from {least} on, with commas between them")
         return [int(word) for word in words]
 
     return read

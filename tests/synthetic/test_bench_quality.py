@@ -34,6 +34,8 @@ def test_quick_run_gives_the_rows_and_keeps_its_runs(tmp_path: Path) -> None:
         (["--presets", "topk,nonsense"], "matryoshka"),
         (["--peers", "nonsense"], "sparsify"),
         (["--presets", ","], "matryoshka"),
+        (["--presets", ""], "matryoshka"),
+        (["--d-sae", ""], "whole numbers from 1 on"),
         (["--d-sae", "0"], "whole numbers from 1 on"),
         (["--d-sae", "x"], "whole numbers from 1 on"),
         (["--d-sae", "1"], "fewer latents than l0"),

@@ -1,9 +1,15 @@
-"""The benchmark stays alive: a quick run of ours gives its rows, whatever they say."""
+"""The benchmark stays alive: a quick run of ours gives its rows, whatever they say; who never fires is counted."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+import torch
+from bench_models import never
+
+from sae.dictionary import Dictionary, DictionaryConfig, TopK
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_models.py"
 
@@ -24,3 +30,12 @@ def test_quick_run_gives_the_rows_and_is_not_made_again(tmp_path: Path) -> None:
     assert again.stdout == done.stdout
     assert "quick ours/topk" in done.stderr
     assert "quick ours/topk" not in again.stderr
+
+
+def test_only_who_fires_in_no_part_never_fires() -> None:
+    dictionary = Dictionary(DictionaryConfig(d_in=4, d_out=4, d_sae=4, activation=TopK(k=1)))
+    for value in dictionary.state_dict().values():
+        value.copy_(torch.eye(4) if value.ndim == 2 else torch.zeros_like(value))
+    parts = [torch.eye(4)[[0]], torch.eye(4)[[2, 2]]]
+    assert never(dictionary, parts) == pytest.approx(0.5)
+    assert never(dictionary, parts[:1]) == pytest.approx(0.75)
