@@ -34,7 +34,7 @@ import torch
 from bench_quality import SEEDS, WITHIN, LateError, Mean, Until, add_peers, config_of, factors, mean
 from bench_reading import Row, row, show
 from kept_runs import Run, Runs
-from peers.quality import LIBRARIES, PEER_PRESETS, Guess, peer_run, write_rows
+from peers.quality import LIBRARIES, PEER_PRESETS, Guess, Recorded, peer_run, write_rows
 from study.data import BENCHES, QUICK, Bench, Rows, rows, stories_are_there
 from words import minutes, names, new_file, whole_numbers
 
@@ -127,24 +127,25 @@ def made(task: Task, run: Run, runs: Runs, until: Until) -> None:
     else:
         folder = until.folder / task.bench.name
         folder.mkdir(exist_ok=True)
-        write_rows(folder, task, run.seed, InOrder(task), lambda: test)
+        write_rows(folder, task, run.seed, InOrder(task), lambda: test, task.bench.more)
         found = peer_run(run, task, folder, Guess(1.0, final=True), until.device)
         coder = found.pop("coder")
     numbers = scores(coder, test)
     if task.bench.more is not None:
-        numbers["never_fraction"] = never(coder, task.bench.more())
+        fired = coder.fired if isinstance(coder, Recorded) else fires(coder, task.bench.more())
+        numbers["never_fraction"] = 1 - float(fired.double().mean())
     runs.add(run, found | {"scores": {name: {"value": value} for name, value in numbers.items()}})
     said = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items())
     sys.stderr.write(f"{task.bench.name} {run.key}: {said}, {found['seconds']:.0f} s\n")
 
 
 @torch.no_grad()
-def never(coder: Coder, parts: Iterable[torch.Tensor]) -> float:
-    """Share of latents that fire at none of these rows."""
+def fires(coder: Coder, parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Whether a latent fires at any of these rows."""
     fired = torch.zeros(len(coder.W_dec), dtype=torch.bool)
     for x in itertools.chain.from_iterable(part.split(1024) for part in parts):
         fired |= coder.encode(x).fired()
-    return 1 - float(fired.double().mean())
+    return fired
 
 
 class Contender(NamedTuple):
@@ -193,10 +194,12 @@ def compared(own: Contender, peers: Sequence[Contender]) -> list[Row]:
         row(f"{name}_dead_fraction", dead.value, f"share, {dead}", "", DEAD, most=True),
         row(f"{name}_l0", l0.value, f"{l0}, of {own.task.l0}"),
     ]
+    there = [peer for peer in peers if peer.best() is not None]
     if own.has("never_fraction"):
         share = own.mean(1.0, "never_fraction")
-        found.append(row(f"{name}_never_fraction", share.value, f"share, {share}", "", DEAD, most=True))
-    there = [peer for peer in peers if peer.best() is not None]
+        counted = {peer.library: peer.mean(1.0, "never_fraction") for peer in there if peer.has("never_fraction")}
+        against = "; ".join(f"{library} {mean}" for library, mean in counted.items())
+        found.append(row(f"{name}_never_fraction", share.value, f"share, {share}", against, DEAD, most=True))
     for label in ("default", "best"):
         factor = {peer.library: 1.0 if label == "default" else cast(float, peer.best()) for peer in there}
         others = {peer.library: peer.mean(factor[peer.library], "fvu") for peer in there}

@@ -51,7 +51,7 @@ def batches(said: dict[str, Any]) -> Iterator[Any]:
 def write(
     said: dict[str, Any], W_dec: Any, encode: Callable[[Any], Any], decode: Callable[[Any], Any], **more: Any
 ) -> None:
-    """Codes and reconstructions of the rows that are scored; `more` is said about the run.
+    """Codes and reconstructions of the rows that are scored, and who fires at further ones; `more` is said of the run.
 
     They are made where it was trained. What passed between `begin` and this call is the time of training.
     """
@@ -62,15 +62,29 @@ def write(
         torch.cuda.synchronize()
     more["training_seconds"] = round(time.perf_counter() - _begun[-1], 2)
     found: dict[str, list[Any]] = {"rows": [], "latents": [], "values": [], "y": []}
-    test = rows(said, "test")
+    fired = torch.zeros(len(W_dec), dtype=torch.bool, device=said["device"])
     with torch.no_grad():
-        for start in range(0, len(test), 1024):
-            code = encode(torch.from_numpy(np.array(test[start : start + 1024])).to(said["device"])).float()
+        if said["more"]:
+            for _, x in _parts(said, "more"):
+                fired |= (encode(x).float() != 0).any(0)
+        for start, x in _parts(said, "test"):
+            code = encode(x).float()
             row, latent = code.nonzero(as_tuple=True)
             found["rows"].append(row.cpu().numpy() + start)
             found["latents"].append(latent.cpu().numpy())
             found["values"].append(code[row, latent].cpu().numpy())
             found["y"].append(decode(code).float().cpu().numpy())
     arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in found.items()}
+    arrays |= {"fired": fired.cpu().numpy()} if said["more"] else {}
     np.savez(said["found"], W_dec=W_dec.detach().float().cpu().numpy(), **arrays)
     print(json.dumps(more))
+
+
+def _parts(said: dict[str, Any], name: str) -> Iterator[tuple[int, Any]]:
+    """Rows of a file where it was trained, with the number of the first of each part."""
+    import numpy as np
+    import torch
+
+    held = rows(said, name)
+    for start in range(0, len(held), 1024):
+        yield start, torch.from_numpy(np.array(held[start : start + 1024])).to(said["device"])

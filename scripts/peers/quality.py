@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +50,8 @@ class Recorded:
         self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
         self._latents, self._values = (torch.from_numpy(said[name]) for name in ("latents", "values"))
         self._next = 0
+        self.fired = torch.from_numpy(said["fired"] if "fired" in said else np.zeros(0, bool))
+        """Whether a latent fired at any of the further rows; empty where there were none."""
 
     @property
     def l0(self) -> float:
@@ -81,7 +83,7 @@ def peer_run(run: Any, task: Any, folder: Path, guess: Guess, device: str = "cpu
     Args:
         run: its `library`, `preset`, `d_sae`, `factor` of the default rate, and `seed`.
         task: its `d`, `l0` and `batch`.
-        folder: has train_<seed>.npy and test.npy (`write_rows`); for what the peer writes.
+        folder: has train_<seed>.npy, test.npy and more.npy, if there are more (`write_rows`); for what the peer writes.
         guess: where it has a penalty.
         device: where it trains, in float32 everywhere.
 
@@ -103,8 +105,19 @@ def peer_run(run: Any, task: Any, folder: Path, guess: Guess, device: str = "cpu
     return best.found | {"penalty": best.penalty, "tries": [(t.penalty, t.l0) for t in tries]}
 
 
-def write_rows(folder: Path, task: Any, seed: int, stream: Batches, test: Callable[[], Tensor]) -> None:
-    """What a run of a seed reads, if it is not there; rows of other seeds are removed."""
+def write_rows(
+    folder: Path,
+    task: Any,
+    seed: int,
+    stream: Batches,
+    test: Callable[[], Tensor],
+    more: Callable[[], Iterator[Tensor]] | None = None,
+) -> None:
+    """What a run of a seed reads, if it is not there; rows of other seeds are removed.
+
+    Args:
+        more: parts of further rows, of which only it is asked which latents fire there.
+    """
     train = folder / f"train_{seed}.npy"
     if not train.is_file():
         for old in folder.glob("train_*.npy"):
@@ -116,6 +129,8 @@ def write_rows(folder: Path, task: Any, seed: int, stream: Batches, test: Callab
         out.flush()
     if not (folder / "test.npy").is_file():
         np.save(folder / "test.npy", test().numpy())
+    if more is not None and not (folder / "more.npy").is_file():
+        np.save(folder / "more.npy", torch.cat(list(more())).numpy())
 
 
 def _trained(run: Any, task: Any, folder: Path, penalty: float, device: str) -> dict[str, Any]:
@@ -130,6 +145,7 @@ def _trained(run: Any, task: Any, folder: Path, penalty: float, device: str) -> 
         "penalty": penalty,
         "train": str(folder / f"train_{run.seed}.npy"),
         "test": str(folder / "test.npy"),
+        "more": str(more) if (more := folder / "more.npy").is_file() else None,
         "found": str(folder / "found.npz"),
         "n_threads": torch.get_num_threads(),
         "device": device,
