@@ -44,7 +44,7 @@ from sae.training.presets import dictionary_of
 from sae.training.run import N_SAMPLE
 from sae.training.step import NoTerm, Term
 
-VERSION = 17
+VERSION = 18
 N_VALIDATION = 8_192
 """Rows of the validation split on which a run is validated."""
 

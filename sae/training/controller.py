@@ -43,6 +43,10 @@ _BEGIN_HORIZONS = 2.5
 _SMALL = 0.2
 """The trend hears of errors below it, and is at most so large: what is larger is on its way, and no trend."""
 
+_MOST_RISEN, _MOST_SUNK = 2.0, 0.5
+"""How far a run shifts thresholds at most, in sizes: what has not brought L0 to l0 by then will not do it
+(`sae.training.levels`)."""
+
 Sides = Literal["positive", "either", "squared"]
 
 
@@ -83,7 +87,11 @@ class L0Controller(Strict):
     narrowing: float = Field(default=0.0, ge=0)
     """N: steps until the target is wanted."""
     level: float = Field(ge=0)
-    """ρ · √(d / l0), the shift of biases or thresholds for a unit of error (`sae.training.levels`)."""
+    """ρ, the shift of biases or thresholds for a unit of error, in sizes (`sae.training.levels`)."""
+    size: float = Field(gt=0)
+    """Of an active latent, √(d / l0)."""
+    shifted: float = 0.0
+    """How far thresholds rose by that so far, in sizes."""
     l0: float = 0.0
     """Running sum of mean L0s with that memory, and of weights."""
     weight: float = 0.0
@@ -99,10 +107,9 @@ class L0Controller(Strict):
         """λ."""
         return self.unit * (math.sinh(self.u) if self.sides == "either" else math.exp(self.u))
 
-    @property
-    def shift(self) -> float:
-        """How far thresholds should rise, in scaled units."""
-        return self.level * self.error
+    def shift(self, r: float) -> float:
+        """How far thresholds should rise now, in sizes, where r of what is missing is asked for."""
+        return max(-_MOST_SUNK, min(_MOST_RISEN, self.shifted + r * self.level * self.error)) - self.shifted
 
     @property
     def wanted(self) -> float:

@@ -53,8 +53,9 @@ from sae.training.config import CONTROLLED, TrainConfig
 from sae.training.controller import Controller, L0Controller, NoController, Sides
 from sae.training.places import Itself, Places
 
-_BROAD_SHARE, _LEAST_BROAD, _MOST_BROAD = 1 / 16, 3.0, 10.0
-"""With an L1, the share of latents that is active at first, and how many times l0 that is at least and at most."""
+_BROAD_SHARE, _MOST_BROAD, _BROAD_PRODUCT = 1 / 16, 10.0, 360.0
+"""With an L1, the share of latents that is active at first at most, how many times l0 that is at most, and the product
+with l0 at most: 10 times l0 at l0 6, l0 from 19 on."""
 _COUNTED_SHARE, _COUNTED_BEGIN = 1 / 64, 16
 """The same share where latents are counted, of at most so many latents, and at least l0."""
 _NARROWED, _COUNTED_NARROWED = 0.8, 0.95
@@ -207,9 +208,13 @@ def broad_of(config: TrainConfig) -> float:
     goes on from has found its latents; a squared penalty asks for l0 itself.
 
     A million rows of "1024-in-128", l0 6, MCC / F1 / dead with 1, 5 and 10 times l0: gated .828 / .775 / .023, .863 /
-    .835 / .021 and .871 / .841 / .031; relu, at 5 .723 / .780 / .005, at 10 .747 / .826 / 0. On models, l0 16, FVU /
-    dead: relu on the microworld .0039 / .102 at 1, .0040 / .002 at 4, .0052 / .004 at 10; on stories .036 / 0 at 1,
-    .043 / 0 at 5; gated on the microworld .0038 / .178 at 1, .0040 / .045 at 4.
+    .835 / .021 and .871 / .841 / .031; relu, at 5 .723 / .780 / .005, at 10 .747 / .826 / 0. Models' codes are not so
+    sparse, and lose by it. l0 16, seed 0, FVU / dead with 1, 2 and 3 (stories: 4) times l0: relu on the microworld .0022
+    / .004, .0023 / .002 and .0024 / .002, on stories .033, .035 and .036, none dead; gated .0025 / .057, .0025 / .031
+    and .0027 / .016, and .0290, .0299 and .0322. With four times the latents, 1, 2, 4 and 8 (stories: 10): relu .0020 /
+    .106, .0017 / .202, .0020 / .336 and .0023 / .296, and .019 / 0, .021 / 0, .022 / 0 and .024 / .003; gated on stories
+    .018 / .023 and .020 / .014 at 1 and 2 with half of the rate, and with all of it .019 / .164, at 4 .023 / .230, at
+    10 .059 / .519. So the sparsest codes begin with ten times l0, those of 16 with 1.4 times l0, those of 19 with l0.
     jumprelu finds more of that known dictionary when it begins broad, the more so the later it narrows, and explains
     less of a model. Seed 0, k_aux 2 · l0, narrowed after 0.95 of the steps unless another share is given; synthetic,
     l0 6, MCC / F1 / FVU: 1,024 latents .858 / .805 / .059 at 1, .901 / .863 / .054 at 2.7, .908 / .876 / .053 at 5,
@@ -231,7 +236,8 @@ def broad_of(config: TrainConfig) -> float:
     if counts:
         auto = max(1.0, min(_COUNTED_SHARE * config.d_sae, _COUNTED_BEGIN) / config.l0)
     else:
-        auto = max(_LEAST_BROAD, min(_BROAD_SHARE * config.d_sae / config.l0, _MOST_BROAD))
+        begin = min(_BROAD_SHARE * config.d_sae, _MOST_BROAD * config.l0, _BROAD_PRODUCT / config.l0)
+        auto = max(1.0, begin / config.l0)
     wanted = auto if config.broad == "auto" else config.broad
     return max(1.0, min(wanted, config.d_sae / (2 * config.l0)))
 
@@ -262,5 +268,6 @@ def controller_of(config: TrainConfig, d: int) -> Controller:
         memory=config.controller_memory,
         broad=broad_of(config),
         narrowing=(narrowed if config.narrow_fraction == "auto" else config.narrow_fraction) * config.n_steps,
-        level=config.level_rate * math.sqrt(d / config.l0),
+        level=config.level_rate,
+        size=math.sqrt(d / config.l0),
     )

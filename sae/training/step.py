@@ -111,7 +111,7 @@ def step(state: State, activations: Float[Tensor, "token column"], recipe: Recip
         if r == 0:
             dead.sink(dictionary, is_dead)
     _keep_count(state, passed, heard, n_tokens, recipe)
-    levels.follow(dictionary, state.controller, r)
+    state.controller = levels.follow(dictionary, state.controller, r)
     if is_due(recipe.resampling, state.step, recipe.schedule.n_steps):
         residual = torch.cat(data.gather(batch.target - passed.reconstructed))
         resample(state, residual, dead.is_dead(state.tokens_since_fired, recipe.dead_after), recipe.resampling)

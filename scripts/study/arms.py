@@ -2,11 +2,11 @@
 
 The base: Adam (0.7, 0.95) at 2.8e-3 · √(min(batch, 1024) / d) with a hundredth of warm-up and a fifth of decay, AuxK of
 weight 1/32 with d / 2 latents, any share of the dead ones, dead after a two-hundredth of the run and held back, random
-tied rows, unit decoder rows, centred and scaled; codes of an L1 begin broad, and levels follow l0 at a
-rate of 0.5. Every preset has the base at several rates, and what concerns it alone; most other arms are made for
-`topk`. The defaults differ from it in what it showed: AuxK takes an eighth of the dead latents at most (group *auxk
-share*); jumprelu's codes begin broad where they are very sparse, and narrow later, and its AuxK takes no more than
-2 · l0 (group *broad*).
+tied rows, unit decoder rows, centred and scaled; codes of an L1 begin with a sixteenth of the latents, but three to ten
+times l0, and levels follow l0 at a rate of 0.5. Every preset has the base at several rates, and what concerns it alone;
+most other arms are made for `topk`. The defaults differ from it in what it showed: AuxK takes an eighth of the dead
+latents at most (group *auxk share*); codes of an L1 that are not so sparse begin with l0 (group *broad*); jumprelu's
+begin broad where they are very sparse, and narrow later, and its AuxK takes no more than 2 · l0 (the same group).
 
 A base that changes takes the meaning from old rows: `sae.training` has a VERSION for that, and the rows go.
 """
@@ -64,7 +64,9 @@ class Arm:
         """The run on a bench's activations, of width d."""
         batch, tokens = self.batch or bench.batch, int(bench.tokens * self.share)
         said: dict[str, Any] = {"level_rate": 0.5} if self.preset in CONTROLLED else {}
+        d_sae = int(bench.d_sae * self.width)
         said |= {"broad": 1.0, "narrow_fraction": 0.8} if self.preset == "jumprelu" else {}
+        said |= {"broad": max(3.0, min(d_sae / (16 * bench.l0), 10.0))} if self.preset in ("relu", "gated") else {}
         said |= {
             "auxk_coefficient": 1 / 32,
             "auxk_share": 1.0,
@@ -79,7 +81,7 @@ class Arm:
         }
         return TrainConfig(
             preset=cast(Preset, self.preset),
-            d_sae=int(bench.d_sae * self.width),
+            d_sae=d_sae,
             l0=bench.l0,
             tokens=tokens,
             batch=batch,
@@ -179,6 +181,8 @@ def _presets() -> list[Arm]:
     found += [Arm("broad", f"{b:g} times", keys={"broad": b}, preset=preset) for preset in L1S for b in BROADS]
     counted = {"broad": "auto", "narrow_fraction": "auto", "auxk_share": 1 / 8, "k_aux": None}  # the default
     found.append(Arm("broad", "16 latents and AuxK as the default has it", keys=counted, preset="jumprelu"))
+    narrow = {"broad": "auto", "auxk_share": 1 / 8}
+    found += [Arm("broad", "360 / l0 latents and AuxK as the default has it", keys=narrow, preset=p) for p in L1S[:2]]
     resampled = {"resample": True, "broad": 5.0}
     return [*found, Arm("resampled", "5 times broad", 1.0, resampled, window=1 / 20, preset="relu")]
 

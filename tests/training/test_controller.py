@@ -7,6 +7,7 @@ import torch
 
 from sae.synthetic import Synthetic, SyntheticConfig
 from sae.training import TrainConfig, initial
+from sae.training.config import Preset
 from sae.training.controller import L0Controller
 from sae.training.dead import sink
 from sae.training.levels import follow, weight
@@ -37,7 +38,13 @@ def test_neither_a_drift_nor_a_start_leaves_an_error(drift: float, start: float,
 
 @pytest.mark.parametrize(
     ("preset", "d_sae", "first", "narrowed"),
-    [("relu", 64, 12.0, 80), ("jumprelu", 64, 4.0, 95), ("jumprelu", 512, 8.0, 95), ("jumprelu", 4096, 16.0, 95)],
+    [
+        ("relu", 64, 4.0, 80),
+        ("relu", 128, 8.0, 80),
+        ("jumprelu", 64, 4.0, 95),
+        ("jumprelu", 512, 8.0, 95),
+        ("jumprelu", 4096, 16.0, 95),
+    ],
 )
 def test_codes_begin_broad_and_narrow_to_l0(preset: str, d_sae: int, first: float, narrowed: int) -> None:
     config = TrainConfig.model_validate({"preset": preset, "d_sae": d_sae, "l0": 4, "batch": 1, "tokens": 100})
@@ -54,8 +61,11 @@ def test_codes_begin_broad_and_narrow_to_l0(preset: str, d_sae: int, first: floa
         assert wanted[narrowed - 10] > 4
 
 
-def test_counted_codes_of_many_latents_begin_with_l0() -> None:
-    assert broad_of(TrainConfig(preset="jumprelu", d_sae=65_536, l0=64, tokens=100)) == 1
+@pytest.mark.parametrize(
+    ("preset", "l0", "broad"), [("jumprelu", 64, 1), ("relu", 64, 1), ("gated", 12, 2.5), ("relu", 6, 10)]
+)
+def test_codes_of_many_latents_begin_with_few_times_l0(preset: Preset, l0: int, broad: float) -> None:
+    assert broad_of(TrainConfig(preset=preset, d_sae=65_536, l0=l0, tokens=100)) == broad
 
 
 def test_thresholds_of_dead_latents_sink_and_no_others() -> None:
@@ -85,3 +95,18 @@ def test_levels_make_dense_codes_sparser(preset: str) -> None:
     for r, changes in ((0.0, False), (1.0, True)):
         follow(dictionary, state.controller.after(16.0), r)
         assert (float(dictionary.encode(x).l0().double().mean()) < before) == changes
+
+
+@pytest.mark.parametrize("preset", ["relu", "gated", "jumprelu"])
+@pytest.mark.parametrize(("l0", "sizes"), [(40.0, 2.0), (1.0, -0.5)])
+def test_levels_that_do_not_help_are_shifted_no_further(preset: str, l0: float, sizes: float) -> None:
+    """Here L0 stays what it is, whatever is shifted."""
+    data = Synthetic(SyntheticConfig(d=16, n_directions=24, l0=2), batch=256)
+    state = initial(data.batch(0), TrainConfig.model_validate({"preset": preset, "d_sae": 64, "l0": 4}))
+    dictionary, controller = state.dictionary, state.controller
+    level, sign = (dictionary.threshold, 1) if preset == "jumprelu" else (dictionary.b_enc, -1)
+    level.data.copy_(torch.full_like(level, 10.0))  # thresholds stop at zero
+    for _ in range(50):
+        assert isinstance(controller, L0Controller)
+        controller = follow(dictionary, controller.after(l0), 1.0)
+    assert sign * (float(level.detach().mean()) - 10) == pytest.approx(sizes * math.sqrt(16 / 4), rel=1e-4)
