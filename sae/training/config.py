@@ -30,8 +30,8 @@ CONTROLS: tuple[Preset, ...] = ("pca", "random", "identity")
 """Presets that are computed from a sample, not trained."""
 CONTROLLED: tuple[Preset, ...] = ("relu", "jumprelu", "gated", "crosscoder")
 """Presets whose l0 a controller reaches by moving the penalty's strength."""
-NARROWING: tuple[Preset, ...] = ("relu", "crosscoder")
-"""Presets whose codes begin denser than l0, so that every latent hears enough: many of them bear the whole rate."""
+UNCROWDED: tuple[Preset, ...] = ("relu", "crosscoder")
+"""Presets of which many latents bear the whole rate (measured: `sae.training.schedule`; crosscoder by analogy)."""
 ON_AVERAGE: tuple[Preset, ...] = (*CONTROLLED, "batchtopk", "matryoshka")
 """Presets whose codes have l0 latents on average, and not at most."""
 _BELONGS: dict[str, tuple[Preset, ...]] = {
@@ -150,8 +150,8 @@ class TrainConfig(Strict):
     at 0.8 l0 swung by a fifth)."""
     broad: Annotated[float, Field(ge=1)] | Literal["auto"] = "auto"
     """The same: times l0 latents are active at first, at most half of them, and fewer from step to step, until l0 is
-    reached; auto: a sixteenth of the latents, at most 10 times l0 and 360 / l0, for an L1; a 64th, at most 16,
-    for a count; l0 at least (measured: `sae.training.presets`; models' codes want 1). 1 with `start_from` and with penalty
+    reached; auto: a sixteenth of the latents, at most 10 times l0 and 360 / l0, for an L1; a 64th, at most 16, for a
+    count; l0 at least (measured: `sae.training.presets`; models' codes want 1). 1 with `start_from` and with penalty
     quadratic."""
     narrow_fraction: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     """The same: share of the steps after which l0 is reached; auto: 0.8 for an L1, 0.95 for a count (measured as well).
@@ -239,7 +239,7 @@ class TrainConfig(Strict):
     def schedule(self, d: int) -> Schedule:
         """The learning rate of every step, for activations of width d."""
         automatic, falling = automatic_rate(d, self.batch), FALL
-        if self.preset not in NARROWING:
+        if self.preset not in UNCROWDED:
             automatic *= crowded(self.d_sae, d, self.batch, self.n_steps)
         if self.preset not in CONTROLLED:
             falling = fall(self.d_sae, self.batch, self.n_steps)
