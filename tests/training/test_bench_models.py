@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
-from bench_models import fires
+from bench_models import fires, scores
+from peers.learning import begin, write
+from peers.quality import Recorded
 
 from sae.dictionary import Dictionary, DictionaryConfig, TopK
 
@@ -39,3 +43,27 @@ def test_only_who_fires_in_no_part_never_fires() -> None:
     parts = [torch.eye(4)[[0]], torch.eye(4)[[2, 2]]]
     assert fires(dictionary, parts).tolist() == [True, False, True, False]
     assert fires(dictionary, parts[:1]).tolist() == [True, False, False, False]
+
+
+def test_what_a_peer_wrote_counts_as_what_it_is(tmp_path: Path) -> None:
+    """Its own program writes codes and reconstructions, and who fires at further rows: the same as reading with it."""
+    torch.manual_seed(0)
+    dictionary = Dictionary(DictionaryConfig(d_in=4, d_out=4, d_sae=12, activation=TopK(k=1)))
+    for value in dictionary.state_dict().values():
+        value.copy_(torch.randn(value.shape))
+    x, more = torch.randn(1100, 4), 0.2 * torch.randn(3000, 4)
+    said = {"device": "cpu", "found": str(tmp_path / "found.npz")}
+    for name, rows in (("test", x), ("more", more)):
+        np.save(tmp_path / f"{name}.npy", rows.numpy())
+        said[name] = str(tmp_path / f"{name}.npy")
+    begin()
+    write(
+        said,
+        dictionary.W_dec,
+        lambda x: dictionary.encode(x).dense(),
+        lambda z: z @ dictionary.W_dec + dictionary.b_dec,
+    )
+    recorded = Recorded(tmp_path)
+    assert torch.equal(recorded.fired, fires(dictionary, [more]))
+    assert not recorded.fired.all()
+    assert scores(recorded, x) == pytest.approx(scores(dictionary, x), rel=1e-5)
