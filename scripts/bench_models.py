@@ -36,7 +36,7 @@ from bench_reading import Row, row, show
 from kept_runs import Run, Runs
 from peers.quality import LIBRARIES, PEER_PRESETS, Guess, Recorded, peer_run, write_rows
 from study.data import BENCHES, QUICK, Bench, Rows, rows, stories_are_there
-from words import minutes, names, new_file, whole_numbers
+from words import folder, minutes, names, new_file, whole_numbers
 
 from sae.core.errors import WorldError
 from sae.synthetic.tallies import Coder
@@ -165,7 +165,7 @@ class Contender(NamedTuple):
     def has(self, number: str) -> bool:
         """Whether all that ran at the default have it."""
         there = [found for s in SEEDS if (found := self.runs.done.get(self.run(1.0, s).key))]
-        return all(number in found["scores"] for found in there)
+        return bool(there) and all(number in found["scores"] for found in there)
 
     def best(self) -> float | None:
         """The factor of the lowest FVU on seed 0; none where nothing was measured."""
@@ -194,7 +194,7 @@ def compared(own: Contender, peers: Sequence[Contender]) -> list[Row]:
         row(f"{name}_dead_fraction", dead.value, f"share, {dead}", "", DEAD, most=True),
         row(f"{name}_l0", l0.value, f"{l0}, of {own.task.l0}"),
     ]
-    there = [peer for peer in peers if peer.best() is not None]
+    there = [peer for peer in peers if peer.has("fvu")]
     if own.has("never_fraction"):
         share = own.mean(1.0, "never_fraction")
         counted = {peer.library: peer.mean(1.0, "never_fraction") for peer in there if peer.has("never_fraction")}
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--at-defaults", action="store_true", help="no other rates: what is large is slow")
     parser.add_argument("--seeds", default="0,1,2", type=whole_numbers(0))
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the rows are kept")
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="of our runs; those that are there are not made")
+    parser.add_argument("--runs", type=folder, metavar="FOLDER", help="of our runs; those that are there are not made")
     parser.add_argument("--only-compare", action="store_true", help="no run is made")
     parser.add_argument("--minutes", type=minutes, default=float("inf"), help="no run is begun after so many")
     options = parser.parse_args()

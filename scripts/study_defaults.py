@@ -23,6 +23,9 @@ from typing import Any
 from study.arms import PRESETS, Arm, arms
 from study.data import BENCHES, QUICK, Bench, Rows, rows, stories_are_there
 from study.training import measured
+from words import minutes, names, new_file, whole_numbers
+
+from sae.core.errors import WorldError
 
 KEPT = Path(__file__).with_suffix(".json")
 T_OF_TWO = 4.303
@@ -34,8 +37,21 @@ class Runs:
     """A file of runs that are done."""
 
     def __init__(self, file: Path) -> None:
+        """Raises WorldError where the file holds no runs."""
         self._file = file
-        self.done: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        self.done: dict[str, dict[str, Any]] = {}
+        if not file.is_file():
+            return
+        try:
+            found: Any = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WorldError(f"{file} holds no runs: {error}") from error
+        known = {"seconds", "diverged"}
+        if not isinstance(found, dict) or not all(
+            isinstance(run, dict) and known & run.keys() for run in found.values()
+        ):
+            raise WorldError(f"{file} holds no runs, which are objects by name, with the seconds that they took")
+        self.done = found
 
     def add(self, key: str, found: dict[str, Any]) -> None:
         self.done[key] = {name: _short(value) for name, value in found.items()}
@@ -76,24 +92,29 @@ def _mean(values: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--benches", default="synthetic,microworld,stories", help="names of `study.data`")
-    parser.add_argument("--groups", default="", help="groups of arms; left out: all")
-    parser.add_argument("--names", default="", help="names of arms; left out: all")
-    parser.add_argument("--presets", default=",".join(PRESETS))
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no run is begun after so many")
+    known = names(*(bench.name for bench in BENCHES))
+    parser.add_argument("--benches", default="synthetic,microworld,stories", type=known, help="names of `study.data`")
+    groups, arm_names = (list(dict.fromkeys(getattr(arm, of) for arm in arms())) for of in ("group", "name"))
+    parser.add_argument("--groups", default=groups, type=names(*groups), help="groups of arms; left out: all")
+    parser.add_argument("--names", default=arm_names, type=names(*arm_names), help="names of arms; left out: all")
+    parser.add_argument("--presets", default=",".join(PRESETS), type=names(*PRESETS))
+    parser.add_argument("--seeds", default="0,1,2", type=whole_numbers(0))
+    parser.add_argument("--minutes", type=minutes, default=float("inf"), help="no run is begun after so many")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/sae-study"), help="where the rows are kept")
-    parser.add_argument("--runs", type=Path, default=KEPT, metavar="FILE")
+    parser.add_argument("--runs", type=new_file, default=KEPT, metavar="FILE")
     parser.add_argument("--only-table", action="store_true", help="no run is made")
     parser.add_argument("--quick", action="store_true", help="tiny data and few arms: shows that it runs")
     said = parser.parse_args()
-    benches = [QUICK] if said.quick else [b for b in BENCHES if b.name in said.benches.split(",")]
-    groups, names = (set(filter(None, text.split(","))) for text in (said.groups, said.names))
-    chosen = [a for a in arms() if a.preset in said.presets.split(",")]
-    chosen = [a for a in chosen if (not groups or a.group in groups) and (not names or a.name in names)]
-    runs = Runs(said.runs)
+    benches = [QUICK] if said.quick else [b for b in BENCHES if b.name in said.benches]
+    chosen = [a for a in arms() if a.preset in said.presets and a.group in said.groups and a.name in said.names]
+    if not chosen:
+        parser.error("no arm has these names, groups and presets together")
+    try:
+        runs = Runs(said.runs)
+    except WorldError as error:
+        parser.error(str(error))
     if not said.only_table:
-        _make(benches, chosen, [int(s) for s in said.seeds.split(",")], runs, said)
+        _make(benches, chosen, said.seeds, runs, said)
     print(table(benches, chosen, runs))
 
 

@@ -49,6 +49,14 @@ def minutes(said: str) -> float:
     return found
 
 
+def folder(said: str) -> Path:
+    """One that is there, or can be made."""
+    found = Path(said)
+    if found.exists() and not found.is_dir():
+        raise argparse.ArgumentTypeError(f"{said}: it is there, and no folder")
+    return found
+
+
 def new_file(said: str) -> Path:
     """A file in a folder that is there."""
     file = Path(said)

@@ -86,7 +86,7 @@ class TrainConfig(Strict):
     norm: mean square norm d, not centred; none: as they are."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
     """Adam's rate at its plateau; auto: 2.8e-3 · √(batch / d), of at most 1,024 tokens, and of at most 1,024 · 1000 ·
-    batch · max(1, d / 128) / (d_sae · steps) but for relu, gated and crosscoder; jumprelu takes √(steps / 1000) of it
+    batch · max(1, d / 128) / (d_sae · steps) but for relu and crosscoder; jumprelu takes √(steps / 1000) of it
     where that is less (measured for runs of 1–10 million tokens: `sae.training.schedule`)."""
     warmup_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of the steps in which the rate rises linearly from zero (measured: `sae.training.schedule`)."""

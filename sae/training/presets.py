@@ -207,13 +207,14 @@ def broad_of(config: TrainConfig) -> float:
     who hears of few tokens learns late; codes that are not so sparse, as on models, lose by it. A dictionary that a run
     goes on from has found its latents; a squared penalty asks for l0 itself.
 
-    A million rows of "1024-in-128", l0 6, MCC / F1 / dead with 1, 5 and 10 times l0: gated .828 / .775 / .023, .863 /
-    .835 / .021 and .871 / .841 / .031; relu, at 5 .723 / .780 / .005, at 10 .747 / .826 / 0. Models' codes are not so
-    sparse, and lose by it. l0 16, seed 0, FVU / dead with 1, 2 and 3 (stories: 4) times l0: relu on the microworld
-    .0022 / .004, .0023 / .002 and .0024 / .002, on stories .033, .035 and .036, none dead; gated .0025 / .057, .0025 /
-    .031 and .0027 / .016, and .0290, .0299 and .0322. With four times the latents, 1, 2, 4 and 8 (stories: 10): relu
-    .0020 / .106, .0017 / .202, .0020 / .336 and .0023 / .296, and .019 / 0, .021 / 0, .022 / 0 and .024 / .003; gated
-    on stories .018 / .023 and .020 / .014 at 1 and 2 with half of the rate, and with all of it .019 / .164, at 4 .023 /
+    A million rows of "1024-in-128", l0 6, three seeds, AuxK with all dead latents, MCC / FVU / dead with 1, 4 and 10
+    times l0: relu .622 / .178 / .027, .736 / .128 / .040 and .792 / .116 / .055; gated .874 / .052 / .040, .895 / .060
+    / .038 and .879 / .061 / .025, of which its MCCs do not differ beyond noise (`scripts/study_defaults.py --groups
+    broad`). On models, l0 16, seed 0, FVU / dead with 1, 2 and 3 (stories: 4) times l0: relu on the microworld .0022 /
+    .004, .0023 / .002 and .0024 / .002, on stories .033, .035 and .036, none dead; gated .0025 / .057, .0025 / .031 and
+    .0027 / .016, and .0290, .0299 and .0322. With four times the latents, 1, 2, 4 and 8 (stories: 10): relu .0020 /
+    .106, .0017 / .202, .0020 / .336 and .0023 / .296, and .019 / 0, .021 / 0, .022 / 0 and .024 / .003; gated on
+    stories .018 / .023 and .020 / .014 at 1 and 2 with half of the rate, and with all of it .019 / .164, at 4 .023 /
     .230, at 10 .059 / .519. So the sparsest codes begin with ten times l0, those of 16 with 1.4 times l0, those of 19
     with l0.
     jumprelu finds more of that known dictionary when it begins broad, the more so the later it narrows, and explains

@@ -18,9 +18,11 @@ of topk on the synthetic data / the microworld / stories.
    wider space more latents find something of their own.
    - Four times the latents, 976 steps, half of the rate and all of it: FVU .084 / .0019 / .020 and .087 / .0021 / .022;
      dead .11 and .42 of 2,048 on the microworld, .02 and .17 of 4,096 on stories. batchtopk on stories .020 and .022,
-     dead .02 and .24; jumprelu .018 and .020; but relu .026 and .024, none dead: an L1's codes begin dense.
-     These began with ten times l0; with three, half of the rate (the microworld 0.72) and all of it: relu .0226 / 0 and
-     .0216 / 0 on stories, .0017 / .117 and .0019 / .289 on the microworld; gated .0209 / .016 and .0211 / .237,
+     dead .02 and .24; jumprelu .018 and .020. relu and gated that begin with three times l0, half of the rate (the
+     microworld 0.72) and all of it, FVU / dead: relu on stories .0226 / 0 and .0216 / 0, on the microworld .0017 / .117
+     and .0019 / .289; gated .0209 / .016 and .0211 / .237, .0018 / .390 and .0019 / .506 (L0 17.8 and 19.6; thresholds
+     rose by half a size at most, `sae.training.levels`). relu on the known dictionary finds less with less of the rate
+     (3), and keeps all of it.
    - In 244 steps: .142 / .0046 / .039 and .103 / .0053 / .035, MCC .758 and .868. With 8,192 latents in d 512 (2,048
      true directions, 244 steps of 4,096) 0.7 and all of it: FVU .082 and .076, dead .24 and .07 (no rows of the study).
    - 8,192 latents in d 512, 4,096 true directions, batches of 1,024, half of the rate and all of it (the rule's) in 488
@@ -40,8 +42,8 @@ of topk on the synthetic data / the microworld / stories.
      .071 and .0791 / .089; 325 steps of 1,024 (`scripts/bench_convergence.py`): .246 and .273.
      Not where a controller narrows codes to l0, late (relu, gated and crosscoder by analogy): jumprelu, 2,048 latents,
      synthetic, MCC / F1 / dead .955 / .455 / .140 and (two fifths) .955 / .434 / .382.
-3. Where a controller moves a penalty it holds as well. relu on the synthetic data at half, it, and twice: MCC .735,
-   .798, .854, but on the microworld FVU .0026, .0023, .0032 with .0, .01, .08 of its latents dead.
+3. Where a controller moves a penalty it holds as well. relu at half, it, and twice, three seeds: MCC .751, .791, .809,
+   but on the microworld FVU .0027, .0024, .0036 with .002, .020, .115 of its latents dead.
 4. Thresholds that count what fires (jumprelu) swing when they are quick, and a short run has no time to calm them:
    after 200 steps of synthetic data l0 was 5 to 7 % too small with this rate, 2 to 4 % with half of it; after 976 it
    was within 1 % (with Adam's 0.9 and 0.999). So their rate is also √(steps / 1000) of it, where that is less.

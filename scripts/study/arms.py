@@ -146,7 +146,7 @@ def _others() -> list[Arm]:
     found: list[Arm] = []
     names: tuple[Optimiser, ...] = ("signum", "muon")
     for name in names:
-        found += [Arm(name, f"x{rate:g}", rate, optimiser=name) for rate in (0.06, 0.12, 0.25, 0.5, 1.0)]
+        found += [Arm(name, f"x{rate:g}", rate, optimiser=name) for rate in (0.06, 0.12, 0.25, 0.5, 1.0, 2.0)]
     return found
 
 
