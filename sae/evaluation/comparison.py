@@ -201,7 +201,7 @@ def _check(evaluated: Sequence[Evaluated]) -> None:
         for name, mine, theirs in what:
             if mine != theirs:
                 raise InputError(
-                    f"{first.name or first.hash} was scored on {name} {mine}, {other.name or other.hash} on {theirs}: "
+                    f"{_called(first)} was scored on {name} {mine}, {_called(other)} on {theirs}: "
                     "only dictionaries on the same ones are compared"
                 )
     if first.card.n_documents < ENOUGH_DOCUMENTS:
@@ -209,6 +209,10 @@ def _check(evaluated: Sequence[Evaluated]) -> None:
             f"a comparison needs intervals over at least {ENOUGH_DOCUMENTS} documents, the {first.card.split} split "
             f"that was scored has {first.card.n_documents}: harvest more text, or raise evaluate.max_tokens"
         )
+
+
+def _called(one: Evaluated) -> str:
+    return f"{one.name} (dictionary {one.hash})" if one.name else f"dictionary {one.hash}"
 
 
 def _text_of(card: Scorecard) -> str:

@@ -112,7 +112,7 @@ def test_a_configuration_or_a_folder_stands_for_the_dictionary(sae: Any, swept: 
         (
             "evaluate",
             ["sparser.yaml", "elsewhere.yaml", "--compare", "--with-parents"],
-            "site blocks.1.resid_post, site = blocks.2.resid_post on blocks.2.resid_post",
+            "site = blocks.2.resid_post (dictionary ",
         ),
         ("evaluate", ["sweep.yaml", "--compare", "--evaluate.max_tokens", "90"], "at least 20 documents"),
         ("evaluate", ["sparser.yaml", "nowhere", "--compare"], "nowhere does not exist"),
