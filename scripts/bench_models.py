@@ -9,11 +9,11 @@ The rows are those of `study.data`: a million of the embedded model's and of a s
 that repeat), and of a wide known dictionary, which is there for its size (d 512, 8,192 latents). Everybody reads them
 in the same order in batches of the same size, at the same l0, and is scored on the same held-out rows: FVU, and the
 share of latents that fire at none of them; of the wide dictionary also those that fire at none of ten times as many
-(`never`), since with 8,192 latents of which 32 fire many are rare and not dead. A seed is that of the weights alone.
-Every library runs at its default rate, the peers (`--peers`) also at the multiples of `bench_quality.FACTORS`, on seed
-0; seeds 1 and 2 follow at the default and at the best rate, that with the lowest FVU of those that are there. What a
-run is called does not say with which version it was made: begin a new folder after a change. Each run is an entry of a
-file, one for each bench: ours in the folder `--runs`, the peers' in scripts/peers, which are kept.
+(`never_fraction`), since with 8,192 latents of which 32 fire many are rare and not dead. A seed is that of the weights
+alone. Every library runs at its default rate, the peers (`--peers`) also at the multiples of `bench_quality.FACTORS`,
+on seed 0; seeds 1 and 2 follow at the default and at the best rate, that with the lowest FVU of those that are there.
+What a run is called does not say with which version it was made: begin a new folder after a change. Each run is an
+entry of a file, one for each bench: ours in the folder `--runs`, the peers' in scripts/peers, which are kept.
 
 Ours at its default stands beside the best peer at its default (`default`), and at the best of its rates (`best`): FVU
 at most that peer's, if its l0 is no further off than a tenth, at most 0.10 of the latents dead, by either count. Rows

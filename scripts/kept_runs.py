@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,26 @@ class Run(NamedTuple):
         return f"{self.library}/{self.preset}/{self.d_sae}/rate x{self.factor:g}/seed {self.seed}"
 
 
+def runs_of(file: Path, is_run: Callable[[dict[str, Any]], bool], what: str) -> dict[str, dict[str, Any]]:
+    """The runs that a file holds by name; none where it is not there.
+
+    Raises:
+        WorldError: it holds something else; says which run lacks `what`.
+    """
+    if not file.exists():
+        return {}
+    try:
+        found: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorldError(f"{file} holds no runs: {error}") from error
+    if not isinstance(found, dict):
+        raise WorldError(f"{file} holds no runs, which are an object by name")
+    for key, run in found.items():
+        if not isinstance(run, dict) or not is_run(run):
+            raise WorldError(f"{file} holds no run by the name {key}: it has no {what}")
+    return found
+
+
 class Runs:
     """The runs that are done."""
 
@@ -37,18 +57,7 @@ class Runs:
         self.done = self._read()
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        if not self._file.exists():
-            return {}
-        try:
-            found: Any = json.loads(self._file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WorldError(f"{self._file} holds no runs: {error}") from error
-        if not isinstance(found, dict):
-            raise WorldError(f"{self._file} holds no runs, which are an object by name")
-        for key, run in found.items():
-            if not isinstance(run, dict) or not isinstance(run.get("scores"), dict):
-                raise WorldError(f"{self._file} holds no run by the name {key}: it has no scores")
-        return found
+        return runs_of(self._file, lambda run: isinstance(run.get("scores"), dict), "scores")
 
     def add(self, run: Run, found: dict[str, Any]) -> None:
         with _alone(self._file.parent):

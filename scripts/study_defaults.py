@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kept_runs import runs_of
 from study.arms import PRESETS, Arm, arms
 from study.data import BENCHES, QUICK, Bench, Rows, rows, stories_are_there
 from study.training import measured
@@ -39,19 +40,7 @@ class Runs:
     def __init__(self, file: Path) -> None:
         """Raises WorldError where the file holds no runs."""
         self._file = file
-        self.done: dict[str, dict[str, Any]] = {}
-        if not file.is_file():
-            return
-        try:
-            found: Any = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WorldError(f"{file} holds no runs: {error}") from error
-        known = {"seconds", "diverged"}
-        if not isinstance(found, dict) or not all(
-            isinstance(run, dict) and known & run.keys() for run in found.values()
-        ):
-            raise WorldError(f"{file} holds no runs, which are objects by name, with the seconds that they took")
-        self.done = found
+        self.done = runs_of(file, lambda run: bool(run.keys() & {"seconds", "diverged"}), "seconds")
 
     def add(self, key: str, found: dict[str, Any]) -> None:
         self.done[key] = {name: _short(value) for name, value in found.items()}

@@ -45,7 +45,7 @@ def follow(dictionary: Dictionary, controller: Controller, r: float) -> Controll
         controller: after the step.
         r: how much of what is missing is asked for now (`weight`).
     """
-    if not isinstance(controller, L0Controller):
+    if not isinstance(controller, L0Controller) or r == 0:
         return controller
     sizes = controller.shift(r)
     shift = controller.size * sizes

@@ -42,7 +42,7 @@ def test_quick_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
         (["--seeds", "x"], "whole numbers from 0 on"),
         (["--minutes", "nan"], "0 or more"),
         (["--runs", "{broken}"], "holds no runs"),
-        (["--runs", "{other}"], "holds no runs"),
+        (["--runs", "{other}"], "no seconds"),
         (["--runs", "{missing}"], "a folder that is there"),
     ],
 )
